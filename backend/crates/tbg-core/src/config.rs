@@ -1,0 +1,377 @@
+//! Every setting of the program, in one list.
+//!
+//! A setting `http_listen` is read, in rising order of strength, from the file named by
+//! `TBG_CONFIG` (TOML, `http_listen = "…"`), the environment (`TBG_HTTP_LISTEN`), and a secret file:
+//! the one that `TBG_HTTP_LISTEN_FILE` names, else `/run/secrets/http_listen` if it exists.
+//! A bad value stops the start with the name of the setting and what was expected, never the value.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::Value;
+
+pub use self::value::{Environment, IngestMode, LogFormat, Secret, SettingValue};
+use tbg_bitcoin::Network;
+
+/// Where secrets are mounted by Docker and Kubernetes.
+const RUN_SECRETS: &str = "/run/secrets";
+
+/// Defines the struct, its defaults and its documentation from one list.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
+        /// The settings of a process, parsed and checked.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Settings {
+            /// Every setting: its name and what it is for.
+            pub const DOCS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($name), concat!($($doc, "\n"),+))),+];
+
+            fn parse(texts: &BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
+                Ok(Self { $($name: match texts.get(stringify!($name)) {
+                    Some(text) => <$type>::parse(text)
+                        .map_err(|expected| ConfigError::invalid(stringify!($name), expected))?,
+                    None => $default,
+                },)+ })
+            }
+
+            fn shown(&self) -> Vec<(&'static str, String)> {
+                vec![$((stringify!($name), self.$name.show())),+]
+            }
+        }
+    };
+}
+
+settings! {
+    /// development, test, staging or production. Production reads secrets from files only.
+    environment: Environment = Environment::Development;
+    /// PostgreSQL, as a postgres:// URL. A secret.
+    database_url: Secret = Secret::default();
+    /// Connections that each process keeps open to PostgreSQL.
+    db_min_connections: u32 = 5;
+    /// Most connections that each process opens to PostgreSQL.
+    db_max_connections: u32 = 20;
+    /// Redis, as a redis:// or unix:// URL. A secret.
+    redis_url: Secret = Secret::default();
+    /// Address and port of the HTTP API.
+    http_listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 8000));
+    /// Whether /docs and /openapi.json are served; by default everywhere but in production.
+    docs_enabled: Option<bool> = None;
+    /// Seconds that a stopping process gives running requests and batches.
+    shutdown_drain_seconds: u64 = 30;
+    /// text, json or auto (json in production).
+    log_format: LogFormat = LogFormat::Auto;
+    /// What is logged, as in RUST_LOG: a level, or module=level pairs.
+    log_filter: String = "info".to_owned();
+    /// mainnet, testnet, signet or regtest.
+    btc_network: Network = Network::Mainnet;
+    /// embedded (own socket receiver), streams (an external collector fills them) or off.
+    ingest_mode: IngestMode = IngestMode::Embedded;
+    /// Whether ingest writes mining_events and shares; by default in embedded mode only.
+    ingest_persist_raw: Option<bool> = None;
+    /// Events read from each stream at once; a backlog is taken several reads a transaction.
+    ingest_batch_size: usize = 500;
+    /// Longest time in milliseconds that a batch waits for more events; an idle stream flushes at once.
+    ingest_flush_ms: u64 = 1000;
+    /// Unix datagram socket into which the pool writes its events.
+    event_socket_path: PathBuf = PathBuf::from("/tmp/ckpool/events.sock");
+    /// Name of this consumer in the group; by default host-pid.
+    consumer_name: Option<String> = None;
+    /// Entries that each stream keeps, about.
+    redis_stream_maxlen: usize = 100_000;
+    /// Folder of the spool that takes events while Redis is away.
+    spool_dir: PathBuf = PathBuf::from("/var/spool/tbg");
+    /// Bytes that the spool may take; beyond, the oldest events are dropped and counted.
+    spool_max_bytes: u64 = 256 * 1024 * 1024;
+}
+
+/// Why the settings cannot be used. Never contains a value.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value does not parse.
+    #[error("setting TBG_{name} is not valid: expected {expected}", name = .name.to_uppercase())]
+    Invalid {
+        /// Setting name, lower case.
+        name: String,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+    /// The configuration file holds a key that is no setting.
+    #[error("the configuration file names an unknown setting `{0}`: see `tbg config`")]
+    Unknown(String),
+    /// A file cannot be read.
+    #[error("setting TBG_{name}: cannot read its file: {kind}", name = .name.to_uppercase())]
+    File {
+        /// Setting name, lower case.
+        name: String,
+        /// The kind of failure.
+        kind: std::io::ErrorKind,
+    },
+    /// The configuration file is not TOML.
+    #[error("the configuration file (TBG_CONFIG) cannot be read as TOML")]
+    Toml,
+    /// Production takes secrets from files only.
+    #[error("production reads secrets from files only: give TBG_{name}_FILE, not TBG_{name}", name = .0.to_uppercase())]
+    SecretInEnvironment(String),
+}
+
+impl ConfigError {
+    fn invalid(name: &str, expected: &'static str) -> Self {
+        Self::Invalid { name: name.to_owned(), expected }
+    }
+}
+
+/// From where settings are read; a value, so that tests need no global state.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Folder whose files are secrets, named like settings.
+    pub secrets_dir: Option<PathBuf>,
+}
+
+impl Sources {
+    /// The process's own environment and `/run/secrets`.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn of_process() -> Self {
+        Self { environment: std::env::vars().collect(), secrets_dir: Some(PathBuf::from(RUN_SECRETS)) }
+    }
+}
+
+/// Settings together with where each came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    origins: BTreeMap<&'static str, String>,
+}
+
+/// One line of `tbg config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// `TBG_…`
+    pub name: String,
+    /// The value, or a placeholder for a secret.
+    pub value: String,
+    /// `default`, `file`, `environment`, or the path of a secret file.
+    pub origin: String,
+    /// What the setting is for.
+    pub doc: &'static str,
+}
+
+impl Loaded {
+    /// Reads the settings from `sources`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut origins = BTreeMap::new();
+        let mut texts = BTreeMap::new();
+        let file = read_file(sources.environment.get("TBG_CONFIG"))?;
+        for (name, _) in Settings::DOCS {
+            let env_name = format!("TBG_{}", name.to_uppercase());
+            if let Some(text) = file.get(*name) {
+                texts.insert(*name, text.clone());
+                origins.insert(*name, "file".to_owned());
+            }
+            if let Some(text) = sources.environment.get(&env_name) {
+                texts.insert(*name, text.clone());
+                origins.insert(*name, "environment".to_owned());
+            }
+            let named = sources.environment.get(&format!("{env_name}_FILE")).map(PathBuf::from);
+            let mounted =
+                || sources.secrets_dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file());
+            if let Some(path) = named.or_else(mounted) {
+                texts.insert(*name, read_secret(name, &path)?);
+                origins.insert(*name, path.display().to_string());
+            }
+        }
+        let settings = Settings::parse(&texts)?;
+        if settings.environment == Environment::Production {
+            for name in ["database_url", "redis_url"] {
+                if origins.get(name).is_some_and(|origin| origin == "environment") {
+                    return Err(ConfigError::SecretInEnvironment(name.to_owned()));
+                }
+            }
+        }
+        Ok(Self { settings, origins })
+    }
+
+    /// Every setting with its value and origin, secrets hidden.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        self.settings
+            .shown()
+            .into_iter()
+            .zip(Settings::DOCS)
+            .map(|((name, value), (_, doc))| Shown {
+                name: format!("TBG_{}", name.to_uppercase()),
+                value,
+                origin: self.origins.get(name).cloned().unwrap_or_else(|| "default".to_owned()),
+                doc: doc.trim(),
+            })
+            .collect()
+    }
+}
+
+impl Settings {
+    /// Settings made of defaults and the given texts, for `tbg dev` and tests.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn from_texts(texts: &[(&'static str, String)]) -> Result<Self, ConfigError> {
+        Self::parse(&texts.iter().cloned().collect())
+    }
+
+    /// Whether the ingest writes raw rows (contract `mining.md` §3.1).
+    #[must_use]
+    pub fn persists_raw(&self) -> bool {
+        self.ingest_persist_raw.unwrap_or(self.ingest_mode == IngestMode::Embedded)
+    }
+
+    /// Whether `/docs` is served.
+    #[must_use]
+    pub fn serves_docs(&self) -> bool {
+        self.docs_enabled.unwrap_or(self.environment != Environment::Production)
+    }
+}
+
+fn read_file(path: Option<&String>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let Some(path) = path else { return Ok(BTreeMap::new()) };
+    if !Path::new(path).is_file() {
+        return Err(ConfigError::File { name: "config".to_owned(), kind: std::io::ErrorKind::NotFound });
+    }
+    let values: BTreeMap<String, Value> =
+        Figment::from(Serialized::defaults(BTreeMap::<String, Value>::new()))
+            .merge(Toml::file_exact(path))
+            .extract()
+            .map_err(|_| ConfigError::Toml)?;
+    let mut texts = BTreeMap::new();
+    for (name, value) in values {
+        if !Settings::DOCS.iter().any(|(known, _)| *known == name) {
+            return Err(ConfigError::Unknown(name));
+        }
+        let text = scalar_text(&value)
+            .ok_or_else(|| ConfigError::invalid(&name, "a text, a number or true/false"))?;
+        texts.insert(name, text);
+    }
+    Ok(texts)
+}
+
+fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Bool(_, flag) => Some(flag.to_string()),
+        Value::Num(_, number) => number
+            .to_i128()
+            .map(|n| n.to_string())
+            .or_else(|| number.to_u128().map(|n| n.to_string()))
+            .or_else(|| number.to_f64().map(|n| n.to_string())),
+        _ => None,
+    }
+}
+
+fn read_secret(name: &str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .map_err(|error| ConfigError::File { name: name.to_owned(), kind: error.kind() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(pairs: &[(&str, &str)]) -> Sources {
+        Sources {
+            environment: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            secrets_dir: None,
+        }
+    }
+
+    fn origin<'a>(shown: &'a [Shown], name: &str) -> &'a Shown {
+        shown.iter().find(|line| line.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_secret_file_beats_the_environment_which_beats_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let file = write("tbg.toml", "ingest_batch_size = 7\ndb_max_connections = 9\nlog_filter = \"debug\"");
+        let secret = write("url", "postgres://u:hunter2@h/d\n");
+        let loaded = Loaded::from_sources(&sources(&[
+            ("TBG_CONFIG", &file),
+            ("TBG_DB_MAX_CONNECTIONS", "11"),
+            ("TBG_DATABASE_URL", "postgres://weaker"),
+            ("TBG_DATABASE_URL_FILE", &secret),
+        ]))
+        .unwrap();
+        assert_eq!(loaded.settings.ingest_batch_size, 7);
+        assert_eq!(loaded.settings.db_max_connections, 11);
+        assert_eq!(loaded.settings.database_url.expose(), "postgres://u:hunter2@h/d");
+        let shown = loaded.shown();
+        assert_eq!(origin(&shown, "TBG_INGEST_BATCH_SIZE").origin, "file");
+        assert_eq!(origin(&shown, "TBG_DB_MAX_CONNECTIONS").origin, "environment");
+        assert_eq!(origin(&shown, "TBG_DATABASE_URL").origin, secret);
+        assert!(!format!("{shown:?}{loaded:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn mounted_secrets_are_found_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("redis_url"), "redis://r\n").unwrap();
+        let found = Sources { secrets_dir: Some(dir.path().to_owned()), ..Sources::default() };
+        let loaded = Loaded::from_sources(&found).unwrap();
+        assert_eq!(loaded.settings.redis_url.expose(), "redis://r");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_but_not_quoted() {
+        for (name, value) in [
+            ("TBG_INGEST_BATCH_SIZE", "s3cret"),
+            ("TBG_HTTP_LISTEN", "s3cret"),
+            ("TBG_BTC_NETWORK", "s3cret"),
+            ("TBG_DOCS_ENABLED", "s3cret"),
+            ("TBG_ENVIRONMENT", "s3cret"),
+            ("TBG_INGEST_BATCH_SIZE", "0"),
+        ] {
+            let error = Loaded::from_sources(&sources(&[(name, value)])).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_of_the_file_and_missing_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tbg.toml");
+        std::fs::write(&path, "ingest_bach_size = 7").unwrap();
+        let of = |path: &Path| Loaded::from_sources(&sources(&[("TBG_CONFIG", &path.display().to_string())]));
+        assert!(of(&path).unwrap_err().to_string().contains("ingest_bach_size"));
+        assert!(matches!(of(&dir.path().join("absent")), Err(ConfigError::File { .. })));
+        let missing = sources(&[("TBG_REDIS_URL_FILE", "/nonexistent")]);
+        assert!(Loaded::from_sources(&missing).unwrap_err().to_string().contains("TBG_REDIS_URL"));
+    }
+
+    #[test]
+    fn production_refuses_a_secret_in_the_environment() {
+        let error = Loaded::from_sources(&sources(&[
+            ("TBG_ENVIRONMENT", "production"),
+            ("TBG_DATABASE_URL", "postgres://u:hunter2@h/d"),
+        ]))
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("TBG_DATABASE_URL_FILE") && !error.contains("hunter2"));
+    }
+}

@@ -1,0 +1,253 @@
+//! Scheduled work: each job runs once per scheduled time, whatever the number of replicas.
+//!
+//! The table `job_runs` has one row per (job, scheduled time). Claiming a run is one `INSERT … ON
+//! CONFLICT`; a run whose process died is taken over when its lease ends, a run that failed is tried
+//! again after [`RETRY_AFTER`]. After a downtime only the **latest** missed time runs: jobs work from
+//! state, not from the number of times they were called.
+//!
+//! Why not a library: graphile_worker schedules by the minute, and both it and apalis bring their own
+//! schema and worker model; the contracts want 15-second jobs and a lease that can be read in a table.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use croner::Cron;
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Clock;
+use crate::metrics::JOB_LAST_SUCCESS;
+
+/// How long a claimed run belongs to its process; extended while it runs.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// How often a running job extends its lease.
+const LEASE_RENEWAL: Duration = Duration::from_secs(20);
+/// Wait before a failed run is tried again.
+pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
+/// How often due jobs are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// Wait before a run is looked at again: it may need a retry or a takeover.
+const RECHECK: TimeDelta = TimeDelta::seconds(30);
+/// Wait while the database is away.
+const RECHECK_AFTER_ERROR: TimeDelta = TimeDelta::seconds(5);
+/// Rows of finished runs are kept this long.
+const KEEP_RUNS: TimeDelta = TimeDelta::days(7);
+
+/// What a job does; called with its scheduled time.
+pub type Work =
+    Arc<dyn Fn(DateTime<Utc>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> + Send + Sync>;
+
+/// A named piece of scheduled work.
+#[derive(Clone)]
+pub struct Job {
+    name: &'static str,
+    schedule: Cron,
+    work: Work,
+}
+
+impl Job {
+    /// A job that runs by `schedule`, a cron pattern in UTC (six fields start with seconds).
+    ///
+    /// # Errors
+    /// When the pattern is not valid.
+    pub fn new<F, Fut>(name: &'static str, schedule: &str, work: F) -> anyhow::Result<Self>
+    where
+        F: Fn(DateTime<Utc>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let schedule = Cron::from_str(schedule).with_context(|| format!("schedule of job {name}"))?;
+        Ok(Self { name, schedule, work: Arc::new(move |at| Box::pin(work(at))) })
+    }
+
+    /// The latest scheduled time at or before `now`.
+    fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.schedule.find_previous_occurrence(&now, true).ok()
+    }
+}
+
+/// Runs jobs for one process.
+pub struct Runner {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    owner: String,
+    jobs: Vec<Job>,
+    /// Per job: the time before which there is nothing to do, as far as this process knows.
+    idle_until: HashMap<&'static str, DateTime<Utc>>,
+}
+
+impl Runner {
+    /// A runner of `jobs`; `owner` names this process in `job_runs.leased_by`.
+    #[must_use]
+    pub fn new(pool: PgPool, clock: Arc<dyn Clock>, owner: String, jobs: Vec<Job>) -> Self {
+        Self { pool, clock, owner, jobs, idle_until: HashMap::new() }
+    }
+
+    /// Runs until `shutdown`, then lets running jobs finish.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut running = JoinSet::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            while running.try_join_next().is_some() {}
+            for claim in self.claim_due().await {
+                running.spawn(claim.execute());
+            }
+        }
+        running.join_all().await;
+    }
+
+    /// Claims and runs what is due now, to its end. Returns how many runs there were.
+    pub async fn run_due(&mut self) -> usize {
+        let claims = self.claim_due().await;
+        let count = claims.len();
+        for claim in claims {
+            claim.execute().await;
+        }
+        count
+    }
+
+    async fn claim_due(&mut self) -> Vec<Claim> {
+        let now = self.clock.now();
+        let mut claims = Vec::new();
+        for job in &self.jobs {
+            if self.idle_until.get(job.name).is_some_and(|until| now < *until) {
+                continue;
+            }
+            let Some(scheduled_at) = job.due(now) else { continue };
+            let idle_until = match self.claim(job, scheduled_at, now).await {
+                Ok(Some(claim)) => {
+                    claims.push(claim);
+                    now + RECHECK
+                }
+                Ok(None) => now + RECHECK,
+                Err(error) => {
+                    tracing::warn!(job = job.name, %error, "cannot claim a job");
+                    now + RECHECK_AFTER_ERROR
+                }
+            };
+            let next = job.schedule.find_next_occurrence(&now, false).unwrap_or(idle_until);
+            self.idle_until.insert(job.name, idle_until.min(next));
+        }
+        claims
+    }
+
+    /// One statement decides who runs it: a new row, or the row of a run whose lease has ended.
+    async fn claim(
+        &self,
+        job: &Job,
+        scheduled_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Claim>, sqlx::Error> {
+        let attempt = sqlx::query_scalar!(
+            "INSERT INTO job_runs (job, scheduled_at, leased_by, leased_until, started_at)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (job, scheduled_at) DO UPDATE
+             SET attempt = job_runs.attempt + 1, leased_by = $3, leased_until = $4, started_at = $5
+             WHERE job_runs.finished_at IS NULL AND job_runs.leased_until <= $5
+             RETURNING attempt",
+            job.name,
+            scheduled_at,
+            self.owner,
+            now + LEASE,
+            now
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(attempt.map(|attempt| Claim {
+            pool: self.pool.clone(),
+            clock: Arc::clone(&self.clock),
+            job: job.clone(),
+            scheduled_at,
+            attempt,
+        }))
+    }
+}
+
+/// A run that belongs to this process.
+struct Claim {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    job: Job,
+    scheduled_at: DateTime<Utc>,
+    attempt: i32,
+}
+
+impl Claim {
+    async fn execute(self) {
+        let work = tokio::spawn((self.job.work)(self.scheduled_at));
+        let abort = work.abort_handle();
+        tokio::pin!(work);
+        let result = loop {
+            tokio::select! {
+                joined = &mut work => {
+                    break joined.unwrap_or_else(|error| Err(anyhow::anyhow!("job panicked: {error}")));
+                }
+                () = tokio::time::sleep(LEASE_RENEWAL) => {
+                    // Losing the lease means that another replica has taken the run over: stop.
+                    if let Ok(false) = self.renew().await {
+                        abort.abort();
+                    }
+                }
+            }
+        };
+        self.finish(result).await;
+    }
+
+    async fn renew(&self) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query!(
+            "UPDATE job_runs SET leased_until = $4
+             WHERE job = $1 AND scheduled_at = $2 AND attempt = $3 AND finished_at IS NULL",
+            self.job.name,
+            self.scheduled_at,
+            self.attempt,
+            self.clock.now() + LEASE
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn finish(self, result: anyhow::Result<()>) {
+        let now = self.clock.now();
+        let (finished_at, error) = match &result {
+            Ok(()) => {
+                metrics::gauge!(JOB_LAST_SUCCESS, "task" => self.job.name).set(now.timestamp() as f64);
+                (Some(now), None)
+            }
+            Err(error) => {
+                tracing::error!(job = self.job.name, error = format!("{error:#}"), "job failed");
+                (None, Some(format!("{error:#}").chars().take(500).collect::<String>()))
+            }
+        };
+        let saved = sqlx::query!(
+            "WITH pruned AS (
+                 DELETE FROM job_runs WHERE job = $1 AND finished_at < $7
+             )
+             UPDATE job_runs SET finished_at = $4, error = $5, leased_until = $6
+             WHERE job = $1 AND scheduled_at = $2 AND attempt = $3",
+            self.job.name,
+            self.scheduled_at,
+            self.attempt,
+            finished_at,
+            error,
+            now + RETRY_AFTER,
+            now - KEEP_RUNS
+        )
+        .execute(&self.pool)
+        .await;
+        if let Err(error) = saved {
+            tracing::warn!(job = self.job.name, %error, "cannot record the end of a job: it may run again");
+        }
+    }
+}

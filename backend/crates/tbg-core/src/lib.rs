@@ -1,0 +1,27 @@
+//! What every domain stands on. Nothing here knows a rule of the game.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`config`] | every setting, where it came from, secrets |
+//! | [`clock`], [`period`] | time as an argument; UTC days, ISO weeks, months |
+//! | [`db`], [`partitions`] | PostgreSQL: pools, migrations, error classes, day partitions |
+//! | [`redis`] | Redis connections |
+//! | [`jobs`] | scheduled work, once per job and time across replicas |
+//! | [`outbox`] | domain events, by which domains meet |
+//! | [`users`] | who holds an address |
+//! | [`metrics`], [`telemetry`] | what an operator sees |
+
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod jobs;
+pub mod metrics;
+pub mod outbox;
+pub mod partitions;
+pub mod period;
+pub mod redis;
+pub mod telemetry;
+pub mod users;
+
+pub use clock::{Clock, MockClock, SystemClock};
+pub use users::UserId;

@@ -1,0 +1,372 @@
+//! The loop of the active writer (contract `mining.md` §3.2).
+//!
+//! Exactly one process writes to a database: the one whose connection holds the writer lock. All its
+//! transactions run on that same connection, so a writer that lost the lock cannot commit: the lock *is*
+//! the connection. The others stand by and take over within seconds.
+//!
+//! While a transaction runs, the next batch is already being read and decoded. A batch is acknowledged
+//! after its commit, and published after that.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use redis::aio::ConnectionManager;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tbg_core::{Clock, db, metrics as names};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::dead_letters::DeadLetter;
+use crate::decode::{Reason, Refusal, check_age};
+use crate::engine::{Engine, Outcome};
+use crate::event::PoolEvent;
+use crate::push::Publisher;
+use crate::source::Entry;
+use crate::source::streams::{self, ReadLimits, StreamReader};
+use crate::store;
+
+/// How often a standby asks for the lock: well below the promised ten seconds.
+const STANDBY_POLL: Duration = Duration::from_secs(2);
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// While waiting, how often the database and Redis are asked whether they are back.
+const RECOVERY_PROBE: Duration = Duration::from_secs(1);
+/// How often the backlog is measured.
+const BACKLOG_EVERY: Duration = Duration::from_secs(5);
+/// Deliveries after which an entry that cannot be applied becomes a dead letter.
+const MAX_DELIVERIES: i32 = 5;
+
+/// What a writer needs.
+pub struct Writer {
+    /// How to connect to the database.
+    pub database: PgConnectOptions,
+    /// Where the streams are.
+    pub redis: redis::Client,
+    /// Acknowledges and publishes.
+    pub manager: ConnectionManager,
+    /// Applies batches.
+    pub engine: Arc<Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Name in the consumer group.
+    pub consumer: String,
+    /// How much is read at once.
+    pub limits: ReadLimits,
+    /// Told about every committed batch; benchmarks listen here.
+    pub on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
+}
+
+/// What one batch took, for whoever measures.
+pub struct BatchReport {
+    /// Events in the batch, duplicates included.
+    pub events: usize,
+    /// Events that were applied.
+    pub applied: usize,
+    /// Time per stage: who, what, how long.
+    pub stages: Vec<(&'static str, &'static str, Duration)>,
+}
+
+/// Why a writer stopped leading.
+enum Ended {
+    Shutdown,
+    Failed(anyhow::Error),
+}
+
+impl Writer {
+    /// Stands by, leads, recovers, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut backoff = BACKOFF_FIRST;
+        while !shutdown.is_cancelled() {
+            let led_since = Instant::now();
+            match self.stand_by_and_lead(&shutdown).await {
+                Ended::Shutdown => break,
+                Ended::Failed(error) => {
+                    metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(0.0);
+                    tracing::warn!(error = format!("{error:#}"), "ingest paused; nothing is lost");
+                }
+            }
+            if led_since.elapsed() > BACKOFF_MAX {
+                backoff = BACKOFF_FIRST;
+            }
+            self.wait_for_recovery(backoff, &shutdown).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+        metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(0.0);
+    }
+
+    async fn stand_by_and_lead(&self, shutdown: &CancellationToken) -> Ended {
+        let mut conn = match self.become_writer(shutdown).await {
+            Ok(Some(conn)) => conn,
+            Ok(None) => return Ended::Shutdown,
+            Err(error) => return Ended::Failed(error),
+        };
+        metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(1.0);
+        tracing::info!(consumer = self.consumer, "this process is the active writer");
+        let ended = self.lead(&mut conn, shutdown).await;
+        // Closing gives the lock to a standby at once.
+        let _ = conn.close().await;
+        ended
+    }
+
+    /// Waits until this process holds the writer lock.
+    async fn become_writer(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<PgConnection>> {
+        let mut conn = self.database.connect().await.context("PostgreSQL is away")?;
+        let mut told = false;
+        loop {
+            if store::try_writer_lock(&mut conn).await? {
+                return Ok(Some(conn));
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("another process is the active writer: standing by");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                () = tokio::time::sleep(STANDBY_POLL) => {}
+            }
+        }
+    }
+
+    async fn lead(&self, conn: &mut PgConnection, shutdown: &CancellationToken) -> Ended {
+        let (sender, mut batches) = mpsc::channel(1);
+        let reading = self.spawn_reader(sender, shutdown.clone());
+        let mut publisher = Publisher::default();
+        let mut measured = Instant::now();
+        let ended = loop {
+            let batch = match batches.recv().await {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => break Ended::Failed(error),
+                None => break Ended::Shutdown,
+            };
+            if let Err(error) = self.process(conn, batch, &mut publisher).await {
+                break Ended::Failed(error);
+            }
+            if measured.elapsed() >= BACKLOG_EVERY {
+                measured = Instant::now();
+                if let Ok(backlog) = streams::backlog(&mut self.manager.clone()).await {
+                    metrics::gauge!(names::INGEST_STREAM_PENDING).set(backlog.total as f64);
+                }
+            }
+        };
+        reading.abort();
+        ended
+    }
+
+    /// Reads ahead by one batch. Ends on `shutdown`: what was read but not committed comes again.
+    fn spawn_reader(
+        &self,
+        sender: mpsc::Sender<anyhow::Result<Vec<Entry>>>,
+        shutdown: CancellationToken,
+    ) -> tokio::task::JoinHandle<()> {
+        let (client, consumer, limits) = (self.redis.clone(), self.consumer.clone(), self.limits);
+        tokio::spawn(async move {
+            let read = async {
+                let conn = tbg_core::redis::dedicated(&client).await?;
+                let mut reader = StreamReader::start(conn, consumer, limits).await?;
+                let abandoned = reader.abandoned(Duration::ZERO).await?;
+                if sender.send(Ok(abandoned)).await.is_err() {
+                    return Ok(());
+                }
+                loop {
+                    let entries = reader.next().await?;
+                    if sender.send(Ok(entries)).await.is_err() {
+                        return redis::RedisResult::Ok(());
+                    }
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                result = read => {
+                    if let Err(error) = result {
+                        let error = anyhow::Error::new(error).context("reading the event streams");
+                        let _ = sender.send(Err(error)).await;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Applies a batch, acknowledges it, publishes.
+    async fn process(
+        &self,
+        conn: &mut PgConnection,
+        entries: Vec<Entry>,
+        publisher: &mut Publisher,
+    ) -> anyhow::Result<()> {
+        if entries.is_empty() {
+            // The lock may have gone with the connection while there was nothing to do.
+            return conn.ping().await.context("PostgreSQL is away");
+        }
+        let batch = Sorted::of(entries, self.clock.now());
+        let count = batch.ids.len();
+        let whole = self.try_apply(conn, batch.events.clone(), &batch.letters).await?;
+        let Some(outcome) = whole else {
+            return self.process_singly(conn, batch, publisher).await;
+        };
+        self.settle(&batch.ids, &batch.letters, outcome, count, publisher).await
+    }
+
+    /// A batch that the database refused: each entry alone, so that one bad entry stops nobody else.
+    async fn process_singly(
+        &self,
+        conn: &mut PgConnection,
+        batch: Sorted,
+        publisher: &mut Publisher,
+    ) -> anyhow::Result<()> {
+        tracing::warn!(events = batch.events.len(), "a batch was refused: applying its events one by one");
+        if let Some(outcome) = self.try_apply(conn, Vec::new(), &batch.letters).await? {
+            let ids: Vec<_> = batch.letter_ids().to_vec();
+            self.settle(&ids, &batch.letters, outcome, ids.len(), publisher).await?;
+        }
+        for (id, event) in batch.ids.iter().zip(&batch.events) {
+            let ids = std::slice::from_ref(id);
+            if let Some(outcome) = self.try_apply(conn, vec![event.clone()], &[]).await? {
+                self.settle(ids, &[], outcome, 1, publisher).await?;
+                continue;
+            }
+            let (stream, entry_id) = id;
+            let mut redis = self.manager.clone();
+            let deliveries = streams::deliveries(&mut redis, *stream, entry_id).await?;
+            if deliveries < MAX_DELIVERIES {
+                tracing::warn!(
+                    deliveries,
+                    event = event.kind.label(),
+                    "an event was refused; it comes again"
+                );
+                continue;
+            }
+            let mut refusal = Refusal::new(Reason::ApplyFailed, "the database refuses its effects");
+            event.kind.name().clone_into(&mut refusal.event_type);
+            let names = crate::source::stream_names();
+            let name = names.get(*stream).map_or("", String::as_str);
+            let mut letter = DeadLetter::new(name, entry_id, refusal, event.to_envelope().as_bytes());
+            letter.deliveries = deliveries;
+            let letters = [letter];
+            if let Some(outcome) = self.try_apply(conn, Vec::new(), &letters).await? {
+                self.settle(ids, &letters, outcome, 1, publisher).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when the database refuses the events themselves (or a reactor panics), an error when it is away.
+    async fn try_apply(
+        &self,
+        conn: &mut PgConnection,
+        events: Vec<PoolEvent>,
+        letters: &[DeadLetter],
+    ) -> anyhow::Result<Option<Outcome>> {
+        let applying = self.engine.apply(conn, events, letters, self.clock.now());
+        match AssertUnwindSafe(applying).catch_unwind().await {
+            Ok(Ok(outcome)) => Ok(Some(outcome)),
+            Ok(Err(error)) if db::is_transient(&error) => Err(error).context("PostgreSQL is away"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the database refused a batch");
+                Ok(None)
+            }
+            Err(_) => {
+                tracing::error!("a reactor panicked");
+                Ok(None)
+            }
+        }
+    }
+
+    /// After the commit: acknowledge, publish, report.
+    async fn settle(
+        &self,
+        ids: &[(usize, String)],
+        letters: &[DeadLetter],
+        outcome: Outcome,
+        events: usize,
+        publisher: &mut Publisher,
+    ) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let started = Instant::now();
+        let mut redis = self.manager.clone();
+        let now_ts = format!("{}.{:06}", now.timestamp(), now.timestamp_subsec_micros());
+        streams::acknowledge(&mut redis, ids, letters, &now_ts)
+            .await
+            .context("acknowledging: the batch is committed and will come again as duplicates")?;
+        let acknowledged = Instant::now();
+        publisher.publish(&mut redis, outcome.pushes, now).await;
+        metrics::gauge!(names::INGEST_BATCH_EVENTS).set(events as f64);
+        if let Some(oldest) = outcome.oldest {
+            let lag = (now - oldest).num_milliseconds().max(0) as f64 / 1e3;
+            metrics::gauge!(names::INGEST_LAG_SECONDS).set(lag);
+        }
+        if let Some(listener) = &self.on_batch {
+            let mut stages = outcome.stages;
+            stages.push(("engine", "ack", acknowledged - started));
+            stages.push(("engine", "publish", acknowledged.elapsed()));
+            let _ = listener.send(BatchReport { events, applied: outcome.applied, stages });
+        }
+        Ok(())
+    }
+
+    /// Waits for `backoff`, or less when the database and Redis answer again.
+    async fn wait_for_recovery(&self, backoff: Duration, shutdown: &CancellationToken) {
+        let until = Instant::now() + backoff;
+        while Instant::now() < until {
+            let step = RECOVERY_PROBE.min(until.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(step) => {}
+            }
+            if self.dependencies_answer().await {
+                return;
+            }
+        }
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        let asked = async {
+            let mut conn = self.database.connect().await.ok()?;
+            conn.ping().await.ok()?;
+            redis::cmd("PING").query_async::<()>(&mut self.manager.clone()).await.ok()
+        };
+        matches!(tokio::time::timeout(RECOVERY_PROBE, asked).await, Ok(Some(())))
+    }
+}
+
+/// A batch taken apart: ids of events first, then of letters, both in order.
+struct Sorted {
+    ids: Vec<(usize, String)>,
+    events: Vec<PoolEvent>,
+    letters: Vec<DeadLetter>,
+}
+
+impl Sorted {
+    fn of(entries: Vec<Entry>, now: chrono::DateTime<chrono::Utc>) -> Self {
+        let mut sorted =
+            Self { ids: Vec::with_capacity(entries.len()), events: Vec::new(), letters: Vec::new() };
+        let mut letter_ids = Vec::new();
+        let names = crate::source::stream_names();
+        for Entry { stream, id, content } in entries {
+            let refused = match content {
+                Ok(event) => match check_age(&event, now, false) {
+                    Ok(()) => {
+                        sorted.ids.push((stream, id));
+                        sorted.events.push(event);
+                        continue;
+                    }
+                    Err(refusal) => {
+                        let name = names.get(stream).map_or("", String::as_str);
+                        DeadLetter::new(name, &id, refusal, event.to_envelope().as_bytes())
+                    }
+                },
+                Err(letter) => *letter,
+            };
+            letter_ids.push((stream, id));
+            sorted.letters.push(refused);
+        }
+        sorted.ids.extend(letter_ids);
+        sorted
+    }
+
+    fn letter_ids(&self) -> &[(usize, String)] {
+        self.ids.get(self.events.len()..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,13 @@
+//! All SQL of the mining domain. One statement per table and batch, rows by `UNNEST`, in key order.
+
+mod blocks;
+mod raw;
+pub(crate) mod rebuild;
+mod rollups;
+
+pub(crate) use blocks::{
+    confirm_blocks, insert_celebrations, load_blocks, network_height, reserve_block_ids, upsert_blocks,
+    upsert_feed, upsert_network,
+};
+pub(crate) use raw::{insert_events, insert_shares, reserve_share_ids};
+pub(crate) use rollups::{load_known, upsert_bests, upsert_rollups};

@@ -1,0 +1,115 @@
+//! The routes of no domain (contract `auth-users.md` section 1.7, `production.md` section 9).
+
+use axum::body::Body;
+use axum::http::Request;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{get, send, service, stranded_state};
+
+#[tokio::test]
+async fn health_names_what_is_away() -> anyhow::Result<()> {
+    let answer = get(&service(OpenApiRouter::new())?, "/health").await?;
+    assert_eq!(answer.status, 503);
+    let checks = json!({"database": "unhealthy", "redis": "unhealthy"});
+    assert_eq!(answer.json()?, json!({"status": "degraded", "checks": checks}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn ready_names_what_is_away_in_its_own_words() -> anyhow::Result<()> {
+    let answer = get(&service(OpenApiRouter::new())?, "/ready").await?;
+    assert_eq!(answer.status, 503);
+    let checks = json!({"database": "error", "redis": "error"});
+    assert_eq!(answer.json()?, json!({"status": "degraded", "checks": checks}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn version_names_program_and_deployment() -> anyhow::Result<()> {
+    let answer = get(&service(OpenApiRouter::new())?, "/version").await?;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()?, json!({"version": "1.2.3", "environment": "test"}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> anyhow::Result<()> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let service = tbg_web::router(stranded_state(recorder.handle())?, OpenApiRouter::new());
+    let _installed = metrics::set_default_local_recorder(&recorder);
+
+    for number in 0..50 {
+        get(&service, &format!("/random/{number}")).await?;
+    }
+    for method in ["BREW", "SIP"] {
+        let request = Request::builder().method(method).uri("/version");
+        send(&service, request.body(Body::empty())?).await?;
+    }
+    get(&service, "/version").await?;
+    get(&service, "/health").await?;
+
+    let answer = get(&service, "/metrics").await?;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
+    let text = str::from_utf8(&answer.body)?;
+    let mut counts: Vec<_> = text.lines().filter(|line| line.starts_with("http_requests_total{")).collect();
+    counts.sort_unstable();
+    assert_eq!(
+        counts,
+        [
+            r#"http_requests_total{method="GET",handler="/version",status="2xx"} 1"#,
+            r#"http_requests_total{method="GET",handler="none",status="4xx"} 50"#,
+            r#"http_requests_total{method="other",handler="/version",status="4xx"} 2"#,
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_document_is_served_as_generated() -> anyhow::Result<()> {
+    let answer = get(&service(OpenApiRouter::new())?, "/openapi.json").await?;
+    let document = answer.json()?;
+    assert_eq!(document, serde_json::to_value(tbg_web::openapi())?);
+    assert_eq!(document["info"]["title"], "The Bitcoin Game");
+    assert_eq!(document["info"]["license"]["identifier"], "Apache-2.0");
+    for route in ["/health", "/ready", "/version"] {
+        assert!(document["paths"][route]["get"].is_object(), "{route}");
+    }
+    assert!(document["paths"]["/metrics"].is_null());
+    assert!(document["components"]["schemas"]["ErrorBody"].is_object());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_documentation_page_needs_no_other_host() -> anyhow::Result<()> {
+    let service = service(OpenApiRouter::new())?;
+    let moved = get(&service, "/docs").await?;
+    assert_eq!(moved.header("location"), "/docs/");
+
+    let page = get(&service, "/docs/").await?;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("text/html"));
+    let html = str::from_utf8(&page.body)?;
+    assert!(html.contains("<script"));
+    assert!(!html.contains("http://") && !html.contains("https://"));
+
+    let settings = get(&service, "/docs/swagger-initializer.js").await?;
+    let settings = str::from_utf8(&settings.body)?;
+    assert!(settings.contains("/openapi.json"));
+    assert!(!settings.contains("http://") && !settings.contains("https://"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn documentation_is_served_only_where_enabled() -> anyhow::Result<()> {
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let mut state = stranded_state(metrics)?;
+    state.docs_enabled = false;
+    let service = tbg_web::router(state, OpenApiRouter::new());
+
+    for path in ["/docs", "/docs/", "/openapi.json"] {
+        assert_eq!(get(&service, path).await?.status, 404, "{path}");
+    }
+    Ok(())
+}
