@@ -1,5 +1,7 @@
 //! Log output: lines for people, JSON in production.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Environment, LogFormat, Settings};
@@ -17,7 +19,10 @@ pub fn init(settings: &Settings) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => settings.environment == Environment::Production,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error here means that a subscriber is installed, as in tests: keep that one.
     let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
     Ok(())

@@ -2,10 +2,14 @@
 //!
 //! A letter is a row in `ingest_dead_letters`, unique per stream entry, and an entry of `mining:dlq`.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::decode::Refusal;
+use crate::decode::{Refusal, decode_entry, decode_text};
+use crate::event::PoolEvent;
+use crate::source::STREAM_PREFIX;
 
 /// Stream of dead letters, for consumers that do not read the database.
 pub const DEAD_LETTER_STREAM: &str = "mining:dlq";
@@ -60,6 +64,23 @@ pub struct StoredLetter {
     pub detail: String,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
+}
+
+impl StoredLetter {
+    /// Reads the event again: from a datagram or line as it came, or from a stream entry.
+    ///
+    /// # Errors
+    /// The refusal, if it is still refused.
+    pub fn decode(&self) -> Result<PoolEvent, Refusal> {
+        let entry: Result<HashMap<String, String>, _> = serde_json::from_str(&self.payload);
+        match entry {
+            Ok(entry) => {
+                let event = self.stream.strip_prefix(STREAM_PREFIX).unwrap_or(&self.stream);
+                decode_entry(event, &self.stream_id, &entry)
+            }
+            Err(_) => decode_text(&self.payload),
+        }
+    }
 }
 
 /// The newest letters, at most `limit`, optionally of one reason, older than row `before`.

@@ -157,7 +157,7 @@ async fn deduplicate(
             (key, rule, event)
         })
         .collect();
-    keyed.sort_by(|a, b| (a.2.ts, a.0).cmp(&(b.2.ts, b.0)));
+    keyed.sort_by_key(|(key, _, event)| (event.ts, *key));
     let (Some(first), Some(last)) = (keyed.first(), keyed.last()) else {
         return Ok(Batch::default());
     };

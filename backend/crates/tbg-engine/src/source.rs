@@ -10,6 +10,7 @@ pub mod socket;
 pub mod spool;
 pub mod streams;
 
+pub use self::socket::QUEUE_CAPACITY;
 use crate::dead_letters::DeadLetter;
 use crate::event::{EventKind, PoolEvent};
 

@@ -39,3 +39,13 @@ pub fn installed() -> Result<(), anyhow::Error> {
     tools::redis_server()?;
     Ok(())
 }
+
+/// Deletes the data of both servers under `dir`, stopping first what an earlier run left running. The
+/// caller holds the folder's [`DirLock`].
+///
+/// # Errors
+/// When a file cannot be deleted.
+pub async fn remove_data(dir: &std::path::Path) -> anyhow::Result<()> {
+    Redis::erase(dir).await?;
+    Postgres::erase(dir).await
+}

@@ -52,12 +52,27 @@ impl Postgres {
     /// Whatever a crash left behind is put in order first. A server still running there is stopped,
     /// so hold a [`DirLock`](crate::DirLock) on folders that others may be using.
     pub async fn start(dir: &Path, durability: Durability) -> anyhow::Result<Postgres> {
+        let mut postgres = Postgres::at(dir, durability).await?;
+        postgres.launch().await?;
+        Ok(postgres)
+    }
+
+    async fn at(dir: &Path, durability: Durability) -> anyhow::Result<Postgres> {
         let tools = PgTools::find()?;
         let place = Place::prepare(dir).await?;
         let server = Server::new(place.dir.join("postgres.log"));
-        let mut postgres = Postgres { tools, place, sockets: PathBuf::new(), durability, server };
-        postgres.launch().await?;
-        Ok(postgres)
+        Ok(Postgres { tools, place, sockets: PathBuf::new(), durability, server })
+    }
+
+    /// Stops what an earlier run may have left running on `dir` and deletes the data.
+    pub(crate) async fn erase(dir: &Path) -> anyhow::Result<()> {
+        let postgres = Postgres::at(dir, Durability::Throwaway).await?;
+        let data = &postgres.place.data;
+        if data.exists() {
+            postgres.heal().await?;
+            fs::remove_dir_all(data).with_context(|| format!("cannot delete {}", data.display()))?;
+        }
+        Ok(())
     }
 
     /// The address of a database on this server, in the form sqlx and libpq read.

@@ -50,13 +50,30 @@ impl Redis {
     /// A server that an earlier run left behind there is stopped first, so hold a
     /// [`DirLock`](crate::DirLock) on folders that others may be using.
     pub async fn start(dir: &Path, durability: Durability) -> anyhow::Result<Redis> {
+        let mut redis = Redis::at(dir, durability)?;
+        redis.launch().await?;
+        Ok(redis)
+    }
+
+    fn at(dir: &Path, durability: Durability) -> anyhow::Result<Redis> {
         let program = redis_server()?;
         let dir = absolute(dir)?;
         let data = dir.join("redis");
         let server = Server::new(dir.join("redis.log"));
-        let mut redis = Redis { program, dir, data, socket: PathBuf::new(), durability, server };
-        redis.launch().await?;
-        Ok(redis)
+        Ok(Redis { program, dir, data, socket: PathBuf::new(), durability, server })
+    }
+
+    /// Stops what an earlier run may have left running on `dir` and deletes the data.
+    pub(crate) async fn erase(dir: &Path) -> anyhow::Result<()> {
+        let mut redis = Redis::at(dir, Durability::Throwaway)?;
+        if redis.data.exists() {
+            // A start takes over from whoever is left; then nobody is.
+            redis.launch().await?;
+            redis.kill().await?;
+            fs::remove_dir_all(&redis.data)
+                .with_context(|| format!("cannot delete {}", redis.data.display()))?;
+        }
+        Ok(())
     }
 
     /// The address of the server, in the form the redis crate reads.

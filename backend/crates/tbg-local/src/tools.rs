@@ -101,6 +101,7 @@ fn packaged_bindirs() -> Vec<PathBuf> {
 }
 
 fn search_path() -> impl Iterator<Item = PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "programs are looked for where the shell would")]
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }

@@ -21,3 +21,15 @@ mod store;
 
 pub use reactor::{MiningConfig, MiningReactor};
 pub use rebuild::{Rebuilt, rebuild};
+
+/// The hardest accepted share of the current UTC day, over all miners.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn best_today(
+    pool: &sqlx::PgPool,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<Option<f64>, sqlx::Error> {
+    let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    store::best_since(pool, midnight).await
+}

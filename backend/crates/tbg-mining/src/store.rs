@@ -10,4 +10,4 @@ pub(crate) use blocks::{
     upsert_feed, upsert_network,
 };
 pub(crate) use raw::{insert_events, insert_shares, reserve_share_ids};
-pub(crate) use rollups::{load_known, upsert_bests, upsert_rollups};
+pub(crate) use rollups::{best_since, load_known, upsert_bests, upsert_rollups};

@@ -11,6 +11,8 @@ const LAST_START_US: i64 = 253_402_300_799_000_000;
 pub struct SimConfig {
     /// Seed of every random stream.
     pub seed: u64,
+    /// Varies what the same miners do: another run of the same crowd. 0 for the plain run of the seed.
+    pub run: u64,
     /// Number of workers (rigs); several may mine to one address.
     pub miners: u32,
     /// Simulated start in unix microseconds; from 1970 to 9999.
@@ -45,6 +47,7 @@ impl Default for SimConfig {
     fn default() -> Self {
         Self {
             seed: 1,
+            run: 0,
             miners: 1000,
             start_us: 1_771_804_800_000_000,
             network: Network::Mainnet,

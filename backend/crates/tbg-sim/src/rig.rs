@@ -33,7 +33,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// The worker number `index`, not yet connected.
     pub(crate) fn new(config: &SimConfig, index: u32, miner: &Miner) -> Self {
-        let mut random = Random::new(config.seed, Purpose::Behaviour, index);
+        let mut random = Random::new(config.seed ^ config.run, Purpose::Behaviour, index);
         let bounds = config.bounds();
         let grain = if random.chance(0.5) { Grain::PowerOfTwo } else { Grain::TwoDigits };
         let diff = if random.below(UNKNOWN_ONE_IN) == 0 {

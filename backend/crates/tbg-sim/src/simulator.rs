@@ -55,7 +55,7 @@ impl Simulator {
         let config = config.sane();
         let miners = identity::population(&config);
         let rigs = (0..).zip(&miners).map(|(index, m)| Rig::new(&config, index, m)).collect();
-        let mut pool = Random::new(config.seed, Purpose::Pool, 0);
+        let mut pool = Random::new(config.seed ^ config.run, Purpose::Pool, 0);
         let tip = pool.block_hash();
         let mut simulator = Self {
             pool,

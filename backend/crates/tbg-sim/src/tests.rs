@@ -200,6 +200,7 @@ proptest! {
         let [target, reject, duplicate, late, session, interval, difficulty, forced] = values;
         let config = SimConfig {
             seed,
+            run: 0,
             miners,
             start_us,
             network: Network::Signet,

@@ -1,1 +1,30 @@
-fn main() {}
+//! The program: command line and the wiring of roles, nothing else.
+//!
+//! [`cli`] is what people type, [`commands`] has one module per command, [`roles`] starts what a process
+//! does (API, ingest, jobs) and stops it in the right order.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
+
+mod cli;
+mod commands;
+mod roles;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(commands::run(cli)));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

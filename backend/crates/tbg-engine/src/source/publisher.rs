@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use redis::aio::ConnectionManager;
 use redis::{Pipeline, RedisResult};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::spool::Spool;
 use super::{REFUSED_STREAM, streams};
@@ -35,8 +34,8 @@ impl StreamPublisher {
         Self { redis, spool, maxlen, open: false, probed: Instant::now() - PROBE }
     }
 
-    /// Publishes until `stop`, then what is still in the queue.
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Vec<u8>>, stop: CancellationToken) {
+    /// Publishes until the receiver ends and the queue is empty.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Vec<u8>>) {
         let mut datagrams = Vec::with_capacity(CHUNK);
         loop {
             self.probe().await;
@@ -52,7 +51,6 @@ impl StreamPublisher {
             self.hand_over(&datagrams).await;
             datagrams.clear();
         }
-        debug_assert!(stop.is_cancelled(), "the receiver ends only when it is told to");
     }
 
     async fn hand_over(&mut self, datagrams: &[Vec<u8>]) {
@@ -124,7 +122,7 @@ impl StreamPublisher {
 }
 
 /// Adds the XADD of one datagram: to the stream of its event, or to the stream of refused ones.
-fn add_entry(pipe: &mut Pipeline, datagram: &[u8], maxlen: usize) {
+pub fn add_entry(pipe: &mut Pipeline, datagram: &[u8], maxlen: usize) {
     let decoded = if datagram.len() > MAX_DATAGRAM_BYTES {
         let detail = format!("a datagram has at most {MAX_DATAGRAM_BYTES} bytes");
         Err(Refusal::new(Reason::BadValue, detail))

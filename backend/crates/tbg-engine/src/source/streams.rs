@@ -14,7 +14,7 @@ use tbg_core::metrics::INGEST_EVENTS_TOTAL;
 use super::{Entry, GROUP, REFUSED_STREAM, STREAM_PREFIX, stream_names};
 use crate::dead_letters::{DEAD_LETTER_STREAM, DEAD_LETTER_STREAM_MAXLEN, DeadLetter};
 use crate::decode::{Reason, Refusal, decode_entry};
-use crate::event::EventKind;
+use crate::event::{EventKind, PoolEvent};
 
 /// Longest wait for entries in one read.
 const BLOCK: Duration = Duration::from_secs(5);
@@ -169,7 +169,7 @@ impl StreamReader {
         let id = parts.next().as_ref().and_then(text)?;
         let fields = items_of(parts.next()?);
         let name = self.streams.get(stream)?;
-        let content = decode_fields(name, &id, fields).map_err(Box::new);
+        let content = decode_fields(name, &id, fields);
         Some(Entry { stream, id, content })
     }
 
@@ -192,11 +192,11 @@ impl StreamReader {
     }
 }
 
-fn decode_fields(stream: &str, id: &str, fields: Vec<Value>) -> Result<crate::PoolEvent, DeadLetter> {
+fn decode_fields(stream: &str, id: &str, fields: Vec<Value>) -> Result<PoolEvent, Box<DeadLetter>> {
     if stream == REFUSED_STREAM {
-        return Err(letter_of_refused(id, fields));
+        return Err(Box::new(letter_of_refused(id, fields)));
     }
-    let refuse = |refusal, payload: &[u8]| DeadLetter::new(stream, id, refusal, payload);
+    let refuse = |refusal, payload: &[u8]| Box::new(DeadLetter::new(stream, id, refusal, payload));
     let mut entry = HashMap::with_capacity(fields.len() / 2);
     for (name, value) in flat_pairs(Value::Array(fields)) {
         let (Some(name), Some(value)) = (text(&name), text(&value)) else {
@@ -208,10 +208,9 @@ fn decode_fields(stream: &str, id: &str, fields: Vec<Value>) -> Result<crate::Po
         }
     }
     let event = stream.strip_prefix(STREAM_PREFIX).unwrap_or(stream);
-    decode_entry(event, id, &entry).map_err(|refusal| match entry.get("data") {
-        Some(data) => refuse(refusal, data.as_bytes()),
-        None => refuse(refusal, serde_json::json!(entry).to_string().as_bytes()),
-    })
+    // The letter keeps the whole entry, so that it can be tried again.
+    decode_entry(event, id, &entry)
+        .map_err(|refusal| refuse(refusal, serde_json::json!(entry).to_string().as_bytes()))
 }
 
 /// The letter of a datagram that the receiver refused, with the receiver's reason.

@@ -106,6 +106,15 @@ impl Best {
     }
 }
 
+/// Shares of an address in an hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hour {
+    /// Who holds the address; only a new row takes it over.
+    pub user_id: Option<UserId>,
+    /// What the shares add up to.
+    pub sum: Sum,
+}
+
 /// Accepted shares of an address in a week.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Week {
@@ -120,8 +129,8 @@ pub struct Week {
 /// The rows that a batch adds to.
 #[derive(Clone, Debug, Default)]
 pub struct Rollups {
-    /// By address and hour, with the holder for a new row.
-    pub hourly: BTreeMap<(String, DateTime<Utc>), (Option<UserId>, Sum)>,
+    /// By address and hour.
+    pub hourly: BTreeMap<(String, DateTime<Utc>), Hour>,
     /// By user and day.
     pub daily: BTreeMap<(UserId, NaiveDate), Sum>,
     /// By address and Monday.
@@ -134,7 +143,7 @@ impl Rollups {
     /// Counts a share of `address`, held by `user`.
     pub fn count(&mut self, address: &str, user: Option<UserId>, ts: DateTime<Utc>, share: &Share) {
         let hourly = self.hourly.entry((address.to_owned(), hour_of(ts)));
-        hourly.or_insert((user, Sum::default())).1.add(share);
+        hourly.or_insert(Hour { user_id: user, sum: Sum::default() }).sum.add(share);
         if let Some(user) = user {
             self.daily.entry((user, ts.date_naive())).or_default().add(share);
         }

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use tbg_core::UserId;
 use tbg_engine::Batch;
 
-use crate::rules::rollups::{Best, Known, Rollups, Sum, Timeframe, Week};
+use crate::rules::rollups::{Best, Hour, Known, Rollups, Sum, Timeframe, Week};
 
 /// Bests and daily averages of the batch's users, for the periods and days of the batch.
 pub(crate) async fn load_known(conn: &mut PgConnection, batch: &Batch) -> Result<Known, sqlx::Error> {
@@ -68,15 +68,15 @@ pub(crate) async fn upsert_rollups(conn: &mut PgConnection, rollups: &Rollups) -
 
 async fn upsert_hourly(
     conn: &mut PgConnection,
-    rows: &BTreeMap<(String, DateTime<Utc>), (Option<UserId>, Sum)>,
+    rows: &BTreeMap<(String, DateTime<Utc>), Hour>,
 ) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
     let addresses: Vec<String> = rows.keys().map(|(address, _)| address.clone()).collect();
     let buckets: Vec<DateTime<Utc>> = rows.keys().map(|(_, bucket)| *bucket).collect();
-    let users: Vec<Option<i64>> = rows.values().map(|(user, _)| user.map(|user| user.0)).collect();
-    let sums = SumColumns::of(rows.values().map(|(_, sum)| sum));
+    let users: Vec<Option<i64>> = rows.values().map(|hour| hour.user_id.map(|user| user.0)).collect();
+    let sums = SumColumns::of(rows.values().map(|hour| &hour.sum));
     sqlx::query!(
         "INSERT INTO hourly_shares AS h (btc_address, bucket, user_id, total, accepted, rejected, work, sum_share_diff, best_diff)
          SELECT * FROM unnest($1::TEXT[], $2::TIMESTAMPTZ[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[],
@@ -238,4 +238,14 @@ impl SumColumns {
         }
         columns
     }
+}
+
+/// The hardest accepted share since `since`.
+pub(crate) async fn best_since(
+    pool: &sqlx::PgPool,
+    since: DateTime<Utc>,
+) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT max(best_diff) FROM hourly_shares WHERE bucket >= $1", since)
+        .fetch_one(pool)
+        .await
 }

@@ -1,0 +1,211 @@
+//! What people type. Help texts teach: each command says what it is for and shows examples.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The Bitcoin Game: every share of a solo miner counts.
+///
+/// Settings come from a TOML file (TBG_CONFIG), the environment (TBG_…), and secret files
+/// (TBG_…_FILE or /run/secrets). `tbg config` lists them all.
+#[derive(Parser)]
+#[command(name = "tbg", version, after_help = "New here? `tbg dev` starts a whole game on this machine.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a whole game on this machine: databases, miners, API
+    Dev(Dev),
+    /// Run one or more roles of a deployment
+    Serve(Serve),
+    /// Bring the database schema up to date
+    Migrate,
+    /// Feed events from a file into the game
+    Replay(Replay),
+    /// Make a pool's events up, the same ones for the same seed
+    Simulate(Simulate),
+    /// Recompute the derived tables from the archive of events
+    Rebuild,
+    /// List refused events, or try them again
+    DeadLetters(DeadLetters),
+    /// Check a deployment and say what to fix
+    Doctor,
+    /// Ask a running server whether it is healthy
+    Healthcheck(Healthcheck),
+    /// Print every setting with its value and origin; secrets stay hidden
+    Config,
+    /// Print the version
+    Version,
+}
+
+/// Starts private PostgreSQL and Redis servers under a folder, migrates, lets simulated miners write
+/// the pool's datagrams into the pool's socket, and serves the API. Ctrl-C stops all of it; the next
+/// start finds its data again.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg dev                        the game on http://localhost:8000
+  tbg dev --miners 1000          a crowd
+  tbg dev --miners 0             no simulated miner: bring your own pool
+  tbg dev --reset                start over with empty databases")]
+pub struct Dev {
+    /// Port of the API on localhost
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// Folder of the private servers and their data
+    #[arg(long, default_value = ".tbg")]
+    pub dir: PathBuf,
+    /// Delete the data of earlier runs first
+    #[arg(long)]
+    pub reset: bool,
+    /// Simulated miners
+    #[arg(long, default_value_t = 25)]
+    pub miners: u32,
+    /// Shares come this many times as often as from real miners
+    #[arg(long, default_value_t = 5.0)]
+    pub speed: f64,
+}
+
+/// Runs roles until SIGTERM or Ctrl-C, then drains: no new connections, running requests and batches
+/// finish, what is committed is acknowledged.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg serve                                          everything in one process
+  tbg serve --role api                               one of several API replicas
+  tbg serve --role ingest,jobs                       the writer and the scheduler
+  TBG_DATABASE_URL_FILE=/run/secrets/database_url tbg serve --role all")]
+pub struct Serve {
+    /// Which roles, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
+    pub role: Vec<Role>,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// HTTP API
+    Api,
+    /// Pool events into the database; one process writes, others stand by
+    Ingest,
+    /// Scheduled work; each run happens once, whatever the number of processes
+    Jobs,
+    /// All of them
+    All,
+}
+
+/// Applies events of an NDJSON file (plain or .gz): envelopes, or lines of the raw log. An event that was
+/// applied before changes nothing, so a file can be replayed again. Prints a JSON summary.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg replay events.ndjson.gz
+  tbg replay events.ndjson --from 2026-02-23T00:00:00Z --to 2026-02-24T00:00:00Z
+  tbg replay events.ndjson --dry-run                 only read and check
+  tbg replay old.ndjson --allow-old                  older than 90 days: bests and blocks only")]
+pub struct Replay {
+    /// The file
+    pub file: PathBuf,
+    /// Skip events before this instant
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<DateTime<Utc>>,
+    /// Skip events at or after this instant
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<DateTime<Utc>>,
+    /// Read and check, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accept events older than 90 days; they take part in bests and blocks only
+    #[arg(long)]
+    pub allow_old: bool,
+    /// Apply at most this many events a second
+    #[arg(long, value_name = "EVENTS_PER_SECOND", value_parser = parse_rate)]
+    pub rate: Option<u32>,
+}
+
+fn parse_rate(text: &str) -> Result<u32, String> {
+    match text.strip_suffix("/s").unwrap_or(text).parse() {
+        Ok(0) | Err(_) => Err("expected a number such as 1000 or 1000/s".to_owned()),
+        Ok(rate) => Ok(rate),
+    }
+}
+
+/// Writes the events of a simulated pool: thousands of miners with vardiff, heavy-tailed share
+/// difficulty, rejects, reconnects, duplicates, out-of-order arrival, a block now and then.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg simulate --events 1000000 --to events.ndjson             a file
+  tbg simulate --to unix:/tmp/ckpool/events.sock               the pool's socket, at the speed of life
+  tbg simulate --to streams --events 500000 --fast             Redis Streams, at full speed")]
+pub struct Simulate {
+    /// Where to: a file, `-` (standard output), `unix:PATH` or `streams`
+    #[arg(long, default_value = "-")]
+    pub to: String,
+    /// The same seed gives the same events
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Simulated miners
+    #[arg(long, default_value_t = 1000)]
+    pub miners: u32,
+    /// Stop after this many events; without it, a file needs a --duration
+    #[arg(long)]
+    pub events: Option<u64>,
+    /// Stop after this many seconds of simulated time
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Simulated start; by default now
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<DateTime<Utc>>,
+    /// Seconds between two shares of a miner
+    #[arg(long, default_value_t = 15.0)]
+    pub share_seconds: f64,
+    /// Do not wait for the simulated time (files never do)
+    #[arg(long)]
+    pub fast: bool,
+    /// Register a user for every simulated address first (needs the database)
+    #[arg(long)]
+    pub register: bool,
+}
+
+/// What was refused on its way into the game, with the reason.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg dead-letters list
+  tbg dead-letters list --reason future_ts --limit 20
+  tbg dead-letters retry --reason apply_failed       what can be applied now is, and leaves the list")]
+pub struct DeadLetters {
+    /// What to do with them
+    #[command(subcommand)]
+    pub action: DeadLetterAction,
+}
+
+/// Actions on dead letters.
+#[derive(Subcommand)]
+pub enum DeadLetterAction {
+    /// Newest first
+    List(LetterFilter),
+    /// Apply them; those that are still refused stay
+    Retry(LetterFilter),
+}
+
+/// Which dead letters.
+#[derive(Args)]
+pub struct LetterFilter {
+    /// Only of this reason, such as `malformed_json`
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// Exits with 0 when the server of `TBG_HTTP_LISTEN` answers /health with 200, else with 1.
+#[derive(Args)]
+pub struct Healthcheck {
+    /// Any answer will do: the process is alive, whatever its dependencies
+    #[arg(long)]
+    pub alive: bool,
+}

@@ -1,0 +1,61 @@
+//! One module per command.
+
+mod dead_letters;
+mod dev;
+mod doctor;
+mod healthcheck;
+mod rebuild;
+mod replay;
+mod serve;
+mod simulate;
+
+use std::process::ExitCode;
+
+use tbg_core::config::{Loaded, Settings, Sources};
+use tbg_core::{db, telemetry};
+
+use crate::cli::{Cli, Command};
+use crate::roles;
+
+/// Runs a command.
+///
+/// # Errors
+/// What the user should read, saying what to do next.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Dev(args) => dev::run(args).await?,
+        Command::Serve(args) => serve::run(&args, settings()?).await?,
+        Command::Migrate => migrate(&settings()?).await?,
+        Command::Replay(args) => replay::run(&args, &settings()?).await?,
+        Command::Simulate(args) => simulate::run(&args).await?,
+        Command::Rebuild => rebuild::run(&settings()?).await?,
+        Command::DeadLetters(args) => dead_letters::run(&args, &settings()?).await?,
+        Command::Doctor => return doctor::run().await,
+        Command::Healthcheck(args) => return healthcheck::run(&args, &settings()?).await,
+        Command::Config => config()?,
+        Command::Version => println!("tbg {}", roles::VERSION),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of this process; starts logging.
+fn settings() -> anyhow::Result<Settings> {
+    let settings = Loaded::from_sources(&Sources::of_process())?.settings;
+    telemetry::init(&settings)?;
+    Ok(settings)
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    match db::migrate(&db::connect_options(settings)?).await? {
+        0 => println!("The schema is up to date."),
+        applied => println!("Applied {applied} migration(s)."),
+    }
+    Ok(())
+}
+
+fn config() -> anyhow::Result<()> {
+    for setting in Loaded::from_sources(&Sources::of_process())?.shown() {
+        println!("# {}\n{}={}  ({})\n", setting.doc, setting.name, setting.value, setting.origin);
+    }
+    Ok(())
+}

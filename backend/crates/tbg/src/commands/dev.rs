@@ -1,0 +1,143 @@
+//! `tbg dev`: a whole game on this machine.
+//!
+//! Private servers under a folder, the roles in this process, simulated miners that write into the pool's
+//! socket like a pool. Whatever ends first, everything that was started is stopped.
+
+mod live;
+mod miners;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context as _;
+use tbg_core::config::{Loaded, Settings, Sources};
+use tbg_core::{db, telemetry};
+use tbg_local::{DirLock, Durability, Postgres, Redis};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Dev, Role};
+use crate::roles::{Process, shutdown_signal};
+
+const DATABASE: &str = "tbg";
+
+pub async fn run(args: Dev) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&args.dir).context("the folder of --dir")?;
+    // Anything wrong with the settings is told before a server is started.
+    telemetry::init(&settings(&args, &dir, None)?)?;
+    tbg_local::installed()?;
+    let lock = DirLock::acquire(&dir)?;
+    if args.reset {
+        reset(&dir).await?;
+    }
+    let shutdown = shutdown_signal()?;
+    tracing::info!("starting private PostgreSQL and Redis servers under {}", dir.display());
+    let mut postgres = Postgres::start(&dir, Durability::Production).await?;
+    let mut redis = match Redis::start(&dir, Durability::Production).await {
+        Ok(redis) => redis,
+        Err(error) => {
+            postgres.stop().await?;
+            return Err(error);
+        }
+    };
+    let result = play(&args, &dir, &mut postgres, &mut redis, &shutdown).await;
+    shutdown.cancel();
+    tracing::info!("stopping the private servers");
+    let (redis_stopped, postgres_stopped) = (redis.stop().await, postgres.stop().await);
+    drop(lock);
+    result.and(redis_stopped).and(postgres_stopped)
+}
+
+/// Everything between the start and the stop of the servers.
+async fn play(
+    args: &Dev,
+    dir: &Path,
+    postgres: &mut Postgres,
+    redis: &mut Redis,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    postgres.create_database(DATABASE).await?;
+    let settings = settings(args, dir, Some((postgres.url(DATABASE), redis.url())))?;
+    let applied = db::migrate(&db::connect_options(&settings)?).await?;
+    tracing::info!(applied, "schema is up to date");
+    let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
+    let process = Process::new(settings.clone(), metrics.clone())?;
+    let simulated = miners::start(args, &settings, shutdown.clone()).await?;
+    let live = tokio::spawn(live::show(metrics, process.pool().clone(), shutdown.clone()));
+    welcome(&settings, args);
+
+    let roles = process.run(&[Role::All], shutdown.clone());
+    let result = tokio::select! {
+        result = roles => result,
+        result = keep_alive(postgres, redis, shutdown) => result,
+    };
+    shutdown.cancel();
+    let _ = live.await;
+    if let Some(simulated) = simulated {
+        simulated.await.context("the simulated miners crashed")?;
+    }
+    result
+}
+
+/// Starts a server again that ends by itself: the game goes on, and nothing it had accepted is lost.
+async fn keep_alive(
+    postgres: &mut Postgres,
+    redis: &mut Redis,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => std::future::pending().await,
+            () = postgres.wait_exit() => {
+                tracing::warn!("PostgreSQL ended by itself: starting it again");
+                postgres.restart().await.context("PostgreSQL does not start again; see postgres.log")?;
+            }
+            () = redis.wait_exit() => {
+                tracing::warn!("Redis ended by itself: starting it again");
+                redis.restart().await.context("Redis does not start again; see redis.log")?;
+            }
+        }
+    }
+}
+
+/// The settings of the environment, with what belongs to the private game put in its place.
+fn settings(args: &Dev, dir: &Path, urls: Option<(String, String)>) -> anyhow::Result<Settings> {
+    let mut sources = Sources::of_process();
+    sources.secrets_dir = None;
+    let environment = &mut sources.environment;
+    for name in ["TBG_DATABASE_URL_FILE", "TBG_REDIS_URL_FILE"] {
+        environment.remove(name);
+    }
+    if let Some((database_url, redis_url)) = urls {
+        environment.insert("TBG_DATABASE_URL".to_owned(), database_url);
+        environment.insert("TBG_REDIS_URL".to_owned(), redis_url);
+    }
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let mut default = |name: &str, value: String| {
+        environment.entry(name.to_owned()).or_insert(value);
+    };
+    default("TBG_HTTP_LISTEN", listen.to_string());
+    default("TBG_EVENT_SOCKET_PATH", dir.join("events.sock").display().to_string());
+    default("TBG_SPOOL_DIR", dir.join("spool").display().to_string());
+    default("TBG_SHUTDOWN_DRAIN_SECONDS", "5".to_owned());
+    Ok(Loaded::from_sources(&sources)?.settings)
+}
+
+/// Deletes the data of earlier runs, wherever the servers keep them.
+async fn reset(dir: &Path) -> anyhow::Result<()> {
+    tracing::info!("deleting the data of earlier runs");
+    tbg_local::remove_data(dir).await?;
+    let spool = dir.join("spool");
+    if spool.exists() {
+        std::fs::remove_dir_all(&spool).context("deleting the spool")?;
+    }
+    Ok(())
+}
+
+fn welcome(settings: &Settings, args: &Dev) {
+    println!(
+        "\n  The Bitcoin Game is running.\n\n    API          http://{0}\n    Try it       http://{0}/docs\n    Health       http://{0}/health\n    Pool socket  {1}\n    Miners       {2} simulated\n\n  Ctrl-C stops everything; the next start finds its data.\n",
+        settings.http_listen,
+        settings.event_socket_path.display(),
+        args.miners
+    );
+}

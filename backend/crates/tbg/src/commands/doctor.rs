@@ -1,0 +1,180 @@
+//! `tbg doctor`: checks a deployment and says what to do about each finding.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+use tbg_core::config::{IngestMode, Loaded, Settings, Sources};
+use tbg_core::db;
+
+/// Datagrams that the kernel must be able to queue (contract `mining.md` §2.1).
+const MIN_DGRAM_QUEUE: u64 = 4096;
+/// Sockets, files and connections of one replica.
+const MIN_OPEN_FILES: u64 = 16_384;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a check found.
+enum Finding {
+    Good(String),
+    Note(String),
+    Bad { found: String, remedy: &'static str },
+}
+
+pub async fn run() -> anyhow::Result<ExitCode> {
+    let settings = match Loaded::from_sources(&Sources::of_process()) {
+        Ok(loaded) => loaded.settings,
+        Err(error) => {
+            report("settings", &Finding::Bad { found: error.to_string(), remedy: "see `tbg config`" });
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let checks = [
+        ("settings", Finding::Good("can be read".to_owned())),
+        ("database", database(&settings).await),
+        ("redis", redis(&settings).await),
+        ("pool socket", pool_socket(&settings)),
+        ("spool", spool(&settings)),
+        ("datagram queue", datagram_queue()),
+        ("open files", open_files()),
+    ];
+    for (name, finding) in &checks {
+        report(name, finding);
+    }
+    let bad = checks.iter().filter(|(_, finding)| matches!(finding, Finding::Bad { .. })).count();
+    println!(
+        "{}",
+        if bad == 0 { "All is well." } else { "Fix what is marked, then run `tbg doctor` again." }
+    );
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(name: &str, finding: &Finding) {
+    match finding {
+        Finding::Good(text) => println!("  ok    {name}: {text}"),
+        Finding::Note(text) => println!("  note  {name}: {text}"),
+        Finding::Bad { found, remedy } => println!("  FIX   {name}: {found}\n        -> {remedy}"),
+    }
+}
+
+async fn database(settings: &Settings) -> Finding {
+    let check = async {
+        let mut conn = PgConnection::connect_with(&db::connect_options(settings)?).await?;
+        let version = conn.server_version_num().unwrap_or(0);
+        anyhow::Ok((version, db::missing_migrations(&mut conn).await?))
+    };
+    match tokio::time::timeout(TIMEOUT, check).await {
+        Ok(Ok((version, _))) if version < 150_000 => Finding::Bad {
+            found: format!("PostgreSQL {}", version / 10_000),
+            remedy: "PostgreSQL 15 or newer is needed",
+        },
+        Ok(Ok((version, missing))) if missing.is_empty() => {
+            Finding::Good(format!("PostgreSQL {}, schema is up to date", version / 10_000))
+        }
+        Ok(Ok((_, missing))) => Finding::Bad {
+            found: format!("{} migration(s) missing: {}", missing.len(), missing.join(", ")),
+            remedy: "run `tbg migrate`",
+        },
+        Ok(Err(_)) => Finding::Bad {
+            found: "cannot connect".to_owned(),
+            remedy: "is PostgreSQL running, and is TBG_DATABASE_URL (or its _FILE) right?",
+        },
+        Err(_) => Finding::Bad {
+            found: format!("no answer within {} s", TIMEOUT.as_secs()),
+            remedy: "is the network between here and PostgreSQL open?",
+        },
+    }
+}
+
+async fn redis(settings: &Settings) -> Finding {
+    let check = async {
+        let client = tbg_core::redis::client(settings)?;
+        let mut conn = tbg_core::redis::dedicated(&client).await?;
+        let info: String = redis::cmd("INFO").query_async(&mut conn).await?;
+        anyhow::Ok(info)
+    };
+    match tokio::time::timeout(TIMEOUT, check).await {
+        Ok(Ok(info)) => {
+            let field = |name: &str| {
+                info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim().to_owned()
+            };
+            if field("aof_enabled:") == "1" {
+                Finding::Good(format!("Redis {}, append-only file on", field("redis_version:")))
+            } else {
+                Finding::Bad {
+                    found: "the append-only file is off: accepted events do not survive a restart".to_owned(),
+                    remedy: "set `appendonly yes` in redis.conf",
+                }
+            }
+        }
+        _ => Finding::Bad {
+            found: "cannot connect".to_owned(),
+            remedy: "is Redis running, and is TBG_REDIS_URL (or its _FILE) right?",
+        },
+    }
+}
+
+fn pool_socket(settings: &Settings) -> Finding {
+    let path = &settings.event_socket_path;
+    if settings.ingest_mode != IngestMode::Embedded {
+        return Finding::Note("not used in this ingest mode".to_owned());
+    }
+    match UnixDatagram::unbound().and_then(|socket| socket.connect(path)) {
+        Ok(()) => Finding::Good(format!("a receiver listens at {}", path.display())),
+        Err(_) => match path.parent().map(writable) {
+            Some(true) => Finding::Note(format!("nobody listens at {} yet", path.display())),
+            _ => Finding::Bad {
+                found: format!("the folder of {} is not writable", path.display()),
+                remedy: "make it writable for this user, or set TBG_EVENT_SOCKET_PATH",
+            },
+        },
+    }
+}
+
+fn spool(settings: &Settings) -> Finding {
+    if writable(&settings.spool_dir) {
+        return Finding::Good(format!("{} is writable", settings.spool_dir.display()));
+    }
+    Finding::Bad {
+        found: format!("{} is not writable", settings.spool_dir.display()),
+        remedy: "make it writable for this user, or set TBG_SPOOL_DIR",
+    }
+}
+
+/// Whether a file can be made there; makes the folder, as the server would.
+fn writable(dir: &Path) -> bool {
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    let made = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, b""));
+    let _ = std::fs::remove_file(&probe);
+    made.is_ok()
+}
+
+fn datagram_queue() -> Finding {
+    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
+    match limit.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+        Some(limit) if limit >= MIN_DGRAM_QUEUE => Finding::Good(format!("{limit} datagrams")),
+        Some(limit) => Finding::Bad {
+            found: format!("the kernel queues {limit} datagrams: bursts of the pool are dropped"),
+            remedy: "sysctl -w net.unix.max_dgram_qlen=4096 (and in /etc/sysctl.d to keep it)",
+        },
+        None => Finding::Note("cannot be read on this system".to_owned()),
+    }
+}
+
+fn open_files() -> Finding {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .map(|soft| soft.parse::<u64>().unwrap_or(u64::MAX));
+    match soft {
+        Some(soft) if soft >= MIN_OPEN_FILES => Finding::Good(format!("{soft}")),
+        Some(soft) => Finding::Bad {
+            found: format!("a process may open {soft} files"),
+            remedy: "raise the limit to 16384 or more (LimitNOFILE=, ulimit -n)",
+        },
+        None => Finding::Note("cannot be read on this system".to_owned()),
+    }
+}

@@ -1,0 +1,55 @@
+//! `tbg healthcheck`: what a container asks. One request, no HTTP client needed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tbg_core::config::Settings;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::cli::Healthcheck;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub async fn run(args: &Healthcheck, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let status = tokio::time::timeout(TIMEOUT, ask(reachable(settings.http_listen))).await;
+    Ok(match status {
+        Ok(Ok(status)) if args.alive || status == "200" => {
+            println!("{status}");
+            ExitCode::SUCCESS
+        }
+        Ok(Ok(status)) => {
+            println!("{status}");
+            ExitCode::FAILURE
+        }
+        Ok(Err(error)) => {
+            println!("no answer: {error}");
+            ExitCode::FAILURE
+        }
+        Err(_) => {
+            println!("no answer within {} s", TIMEOUT.as_secs());
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// A server that listens everywhere is asked on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The status of `GET /health`.
+async fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await?;
+    let head = String::from_utf8_lossy(&head);
+    Ok(head.split(' ').nth(1).unwrap_or("?").to_owned())
+}

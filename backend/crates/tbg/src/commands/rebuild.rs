@@ -1,0 +1,24 @@
+//! `tbg rebuild`: the derived tables, from the archive.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::Connection as _;
+use tbg_core::config::Settings;
+use tbg_core::db;
+
+use crate::roles::mining_config;
+
+pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let pool = db::pool(settings)?;
+    let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(settings)?).await?;
+    let bar = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
+    let rebuilt =
+        tbg_mining::rebuild(&pool, &mut conn, mining_config(settings), |events| bar.set_position(events))
+            .await?;
+    bar.finish_and_clear();
+    match rebuilt.since {
+        Some(since) => println!("Rebuilt from {} archived events since {since}.", rebuilt.events),
+        None => println!("The archive is empty: nothing to rebuild from."),
+    }
+    Ok(())
+}

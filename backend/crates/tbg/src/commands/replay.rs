@@ -1,0 +1,139 @@
+//! `tbg replay`: events from a file, straight into the engine, taking turns with the active writer.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use tbg_core::config::Settings;
+use tbg_core::{Clock as _, SystemClock, db};
+use tbg_engine::dead_letters::DeadLetter;
+use tbg_engine::decode::check_age;
+use tbg_engine::source::ndjson::NdjsonReader;
+use tbg_engine::{Engine, PoolEvent};
+use tokio::time::Instant;
+
+use crate::cli::Replay;
+use crate::roles::engine;
+
+/// Events applied in one transaction.
+const BATCH: usize = 2_000;
+
+#[derive(Default)]
+struct Summary {
+    read: u64,
+    applied: usize,
+    duplicate: usize,
+    malformed: u64,
+    rejected: u64,
+}
+
+pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
+    let mut reader =
+        NdjsonReader::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let mut target = if args.dry_run {
+        None
+    } else {
+        let conn = PgConnection::connect_with(&db::connect_options(settings)?)
+            .await
+            .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")?;
+        Some((conn, engine(settings)))
+    };
+    let bar = ProgressBar::new(reader.progress().1)
+        .with_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} eta {eta}")?);
+    let mut summary = Summary::default();
+    let mut pace = Pace::new(args.rate);
+    loop {
+        let (events, letters, ended) = next_batch(&mut reader, args, &mut summary)?;
+        bar.set_position(reader.progress().0);
+        bar.set_message(format!("{} events", summary.read));
+        if let Some((conn, engine)) = &mut target {
+            let count = events.len();
+            apply(conn, engine, events, &letters, &mut summary).await?;
+            pace.wait_for(count).await;
+        }
+        if ended {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    let Summary { read, applied, duplicate, malformed, rejected } = summary;
+    println!(
+        "{}",
+        json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
+    );
+    Ok(())
+}
+
+/// Reads up to a batch of events within the wanted period; says whether the file has ended.
+fn next_batch(
+    reader: &mut NdjsonReader,
+    args: &Replay,
+    summary: &mut Summary,
+) -> anyhow::Result<(Vec<PoolEvent>, Vec<DeadLetter>, bool)> {
+    let now = SystemClock.now();
+    let (mut events, mut letters) = (Vec::new(), Vec::new());
+    while events.len() + letters.len() < BATCH {
+        let Some(line) = reader.next_line().context("reading the file")? else {
+            return Ok((events, letters, true));
+        };
+        summary.read += 1;
+        let event = match line.content {
+            Ok(event) => event,
+            Err(letter) => {
+                summary.malformed += 1;
+                letters.push(*letter);
+                continue;
+            }
+        };
+        if args.from.is_some_and(|from| event.ts < from) || args.to.is_some_and(|to| event.ts >= to) {
+            continue;
+        }
+        match check_age(&event, now, args.allow_old) {
+            Ok(()) => events.push(event),
+            Err(refusal) => {
+                summary.rejected += 1;
+                letters.push(reader.letter(refusal, &event));
+            }
+        }
+    }
+    Ok((events, letters, false))
+}
+
+async fn apply(
+    conn: &mut PgConnection,
+    engine: &Engine,
+    events: Vec<PoolEvent>,
+    letters: &[DeadLetter],
+    summary: &mut Summary,
+) -> anyhow::Result<()> {
+    // What was replayed is no news: its pushes are dropped.
+    let outcome = engine
+        .apply(conn, events, letters, SystemClock.now())
+        .await
+        .context("the database refused a batch; what was applied before it stays, so run it again")?;
+    summary.applied += outcome.applied;
+    summary.duplicate += outcome.duplicate;
+    Ok(())
+}
+
+/// Keeps a rate.
+struct Pace {
+    rate: Option<u32>,
+    started: Instant,
+    sent: f64,
+}
+
+impl Pace {
+    fn new(rate: Option<u32>) -> Self {
+        Self { rate, started: Instant::now(), sent: 0.0 }
+    }
+
+    async fn wait_for(&mut self, count: usize) {
+        let Some(rate) = self.rate else { return };
+        self.sent += count as f64;
+        let due = Duration::from_secs_f64(self.sent / f64::from(rate));
+        tokio::time::sleep_until(self.started + due).await;
+    }
+}

@@ -1,0 +1,14 @@
+//! `tbg serve`: roles of a deployment.
+
+use tbg_core::config::Settings;
+
+use crate::cli::Serve;
+use crate::roles::{Process, shutdown_signal};
+
+pub async fn run(args: &Serve, settings: Settings) -> anyhow::Result<()> {
+    let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
+    let shutdown = shutdown_signal()?;
+    let process = Process::new(settings, metrics)?;
+    process.check_schema().await?;
+    process.run(&args.role, shutdown).await
+}

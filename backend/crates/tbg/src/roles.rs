@@ -1,0 +1,296 @@
+//! What a process does: starts the roles it was given, and stops them in the right order.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::{Connection as _, PgPool};
+use tbg_core::config::{IngestMode, Settings};
+use tbg_core::{Clock, SystemClock, db, jobs};
+use tbg_engine::Engine;
+use tbg_engine::source::publisher::StreamPublisher;
+use tbg_engine::source::spool::Spool;
+use tbg_engine::source::streams::ReadLimits;
+use tbg_engine::source::{QUEUE_CAPACITY, socket};
+use tbg_engine::writer::Writer;
+use tbg_mining::{MiningConfig, MiningReactor};
+use tbg_web::WebState;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::cli::Role;
+
+/// Version of the program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Reads that a backlog may add to one transaction.
+const READS_PER_BATCH: usize = 8;
+/// How often the metrics recorder tidies up.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How long the check of the schema may keep a start waiting.
+const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A process with its connections, before any role has started.
+pub struct Process {
+    settings: Settings,
+    pool: PgPool,
+    metrics: PrometheusHandle,
+    clock: Arc<dyn Clock>,
+    name: String,
+}
+
+impl Process {
+    /// Prepares connections; makes none yet.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn new(settings: Settings, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let pool = db::pool(&settings)?;
+        let host = hostname();
+        let name = settings.consumer_name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
+        Ok(Self { settings, pool, metrics, clock: Arc::new(SystemClock), name })
+    }
+
+    /// The pool of the process.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Refuses to run on a schema that lacks migrations. A database that is away is no reason not to
+    /// start: the roles wait for it.
+    ///
+    /// # Errors
+    /// When migrations are missing.
+    pub async fn check_schema(&self) -> anyhow::Result<()> {
+        let check = async {
+            let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(&self.settings)?).await?;
+            anyhow::Ok(db::missing_migrations(&mut conn).await?)
+        };
+        match tokio::time::timeout(SCHEMA_CHECK_TIMEOUT, check).await {
+            Ok(Ok(missing)) if !missing.is_empty() => {
+                bail!("the database lacks {} migration(s): run `tbg migrate`", missing.len())
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "PostgreSQL is away: starting anyway")
+            }
+            Err(_) => tracing::warn!("PostgreSQL does not answer: starting anyway"),
+        }
+        Ok(())
+    }
+
+    /// Runs `roles` until `shutdown`, then drains them. A role that ends by itself stops the process.
+    ///
+    /// # Errors
+    /// When a role cannot start or fails.
+    pub async fn run(self, roles: &[Role], shutdown: CancellationToken) -> anyhow::Result<()> {
+        let has = |role| roles.contains(&role) || roles.contains(&Role::All);
+        let drain = Duration::from_secs(self.settings.shutdown_drain_seconds);
+        let mut running: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        if has(Role::Api) {
+            let serving = self.serve_api(shutdown.clone()).await?;
+            running.spawn(serving);
+        }
+        if has(Role::Ingest) {
+            self.start_ingest(&mut running, &shutdown)?;
+        }
+        if has(Role::Jobs) {
+            self.start_jobs(&mut running, &shutdown)?;
+        }
+        let upkeep = self.metrics.clone();
+        let tidy = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(METRICS_UPKEEP);
+            loop {
+                tick.tick().await;
+                upkeep.run_upkeep();
+            }
+        });
+        let result = wait(&mut running, &shutdown, drain).await;
+        tidy.abort();
+        self.pool.close().await;
+        result
+    }
+
+    /// Binds the API's address; the returned future serves until `shutdown`.
+    async fn serve_api(
+        &self,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
+        let settings = &self.settings;
+        let client = tbg_core::redis::client(settings)?;
+        let state = WebState::new(
+            self.pool.clone(),
+            tbg_core::redis::manager(&client)?,
+            self.metrics.clone(),
+            VERSION,
+            settings.environment.as_str(),
+            settings.serves_docs(),
+        );
+        let router = tbg_web::router(state, domain_routes());
+        let listener = TcpListener::bind(settings.http_listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: is the port taken?", settings.http_listen))?;
+        tracing::info!("API on http://{}", listener.local_addr()?);
+        let drain = Duration::from_secs(settings.shutdown_drain_seconds);
+        Ok(async move { Ok(tbg_web::serve(listener, router, shutdown, drain).await?) })
+    }
+
+    fn start_ingest(
+        &self,
+        running: &mut JoinSet<anyhow::Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let settings = &self.settings;
+        if settings.ingest_mode == IngestMode::Off {
+            tracing::info!("TBG_INGEST_MODE is off: no ingest in this process");
+            return Ok(());
+        }
+        let client = tbg_core::redis::client(settings)?;
+        if settings.ingest_mode == IngestMode::Embedded {
+            self.start_receiver(&client, running, shutdown)?;
+        }
+        let writer = Writer {
+            database: db::connect_options(settings)?,
+            manager: tbg_core::redis::manager(&client)?,
+            redis: client,
+            engine: Arc::new(engine(settings)),
+            clock: Arc::clone(&self.clock),
+            consumer: self.name.clone(),
+            limits: ReadLimits {
+                count: settings.ingest_batch_size,
+                reads: READS_PER_BATCH,
+                collect: Duration::from_millis(settings.ingest_flush_ms),
+            },
+            on_batch: None,
+        };
+        let shutdown = shutdown.clone();
+        running.spawn(async move {
+            writer.run(shutdown).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// The pool's socket, received by a thread of its own and published to the streams.
+    fn start_receiver(
+        &self,
+        client: &redis::Client,
+        running: &mut JoinSet<anyhow::Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let settings = &self.settings;
+        let spool = Spool::open(&settings.spool_dir, settings.spool_max_bytes).with_context(|| {
+            format!(
+                "cannot use the spool {}: make it writable, or set TBG_SPOOL_DIR",
+                settings.spool_dir.display()
+            )
+        })?;
+        let spool = Arc::new(Mutex::new(spool));
+        let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
+        let manager = tbg_core::redis::manager(client)?;
+        let publisher = StreamPublisher::new(manager, Arc::clone(&spool), settings.redis_stream_maxlen);
+        running.spawn(async move {
+            publisher.run(queue).await;
+            Ok(())
+        });
+        let (path, stop) = (settings.event_socket_path.clone(), shutdown.clone());
+        std::thread::Builder::new()
+            .name("pool-socket".to_owned())
+            .spawn(move || socket::receive(&path, &sender, &spool, &stop))
+            .context("cannot start the receiver's thread")?;
+        Ok(())
+    }
+
+    fn start_jobs(
+        &self,
+        running: &mut JoinSet<anyhow::Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let jobs = tbg_mining::jobs::jobs(&self.pool, &self.clock)?;
+        let runner = jobs::Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), jobs);
+        let (pool, clock, shutdown) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
+        running.spawn(async move {
+            // At every start too, so that a long downtime leaves no day without its partition.
+            if let Err(error) = tbg_mining::jobs::keep_partitions(&pool, clock.now()).await {
+                tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
+            }
+            runner.run(shutdown).await;
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+/// The reactors of this deployment, in order.
+pub fn engine(settings: &Settings) -> Engine {
+    Engine::new().with(MiningReactor::new(mining_config(settings)))
+}
+
+/// How mining reacts in this deployment.
+pub fn mining_config(settings: &Settings) -> MiningConfig {
+    MiningConfig { network: settings.btc_network, persist_raw: settings.persists_raw() }
+}
+
+/// The routes of all domains; none yet has any.
+pub fn domain_routes() -> OpenApiRouter<WebState> {
+    OpenApiRouter::new()
+}
+
+/// A token that is cancelled by SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
+        }
+        cancel.cancel();
+    });
+    Ok(token)
+}
+
+/// Waits for `shutdown` or for the first role that fails, which takes the others with it; then gives the
+/// rest `drain` to finish.
+async fn wait(
+    running: &mut JoinSet<anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while result.is_ok() {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(ended) = running.join_next(), if !running.is_empty() => {
+                result = ended.context("a role crashed").and_then(|ended| ended.context("a role failed"));
+            }
+        }
+    }
+    shutdown.cancel();
+    let rest = async {
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended.context("a role crashed").and_then(|ended| ended) {
+                tracing::error!(error = format!("{error:#}"), "a role failed while stopping");
+            }
+        }
+    };
+    if tokio::time::timeout(drain, rest).await.is_err() {
+        tracing::warn!("not everything stopped in time: leaving it");
+        running.abort_all();
+    }
+    result
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "tbg".to_owned())
+}

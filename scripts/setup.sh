@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs what the game needs and a bare Debian or Ubuntu lacks: PostgreSQL, Redis, a C toolchain.
+# Does nothing, and needs no root, when everything is there.
+set -euo pipefail
+
+have_postgres() {
+    local dir
+    for dir in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
+        [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] && return 0
+    done
+    return 1
+}
+
+packages=()
+have_postgres || packages+=(postgresql)
+command -v redis-server >/dev/null || packages+=(redis-server)
+command -v cc >/dev/null || packages+=(build-essential)
+command -v cmake >/dev/null || packages+=(cmake)
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+echo "Installing: ${packages[*]}"
+if ! command -v apt-get >/dev/null; then
+    echo "This script installs with apt-get. On this system, install PostgreSQL 15+ and Redis 7+ by hand." >&2
+    exit 1
+fi
+sudo=()
+[ "$(id -u)" -eq 0 ] || sudo=(sudo)
+# The game brings its own private cluster: Debian need not make one on port 5432.
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    "${sudo[@]}" mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" apt-get install -y -qq "${packages[@]}"
