@@ -353,8 +353,8 @@ fn behind(groups: Value, length: usize) -> usize {
             Some(Value::Int(number)) => usize::try_from(*number).ok(),
             _ => None,
         };
-        // Redis cannot tell the lag after entries were deleted in the middle: assume the worst.
-        return number("pending").unwrap_or(0) + number("lag").unwrap_or(length);
+        // Redis cannot tell the lag after entries were deleted by hand: then only what is pending counts.
+        return number("pending").unwrap_or(0) + number("lag").unwrap_or(0);
     }
     length
 }
