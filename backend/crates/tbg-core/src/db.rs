@@ -36,8 +36,10 @@ pub fn connect_options(settings: &Settings) -> anyhow::Result<PgConnectOptions> 
     if url.is_empty() {
         bail!("TBG_DATABASE_URL is not set: give it, or TBG_DATABASE_URL_FILE, a postgres:// URL");
     }
-    let options: PgConnectOptions =
-        url.parse().map_err(|_| anyhow::anyhow!("TBG_DATABASE_URL is not a postgres:// URL"))?;
+    let options = Some(url)
+        .filter(|url| url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        .and_then(|url| url.parse::<PgConnectOptions>().ok())
+        .context("TBG_DATABASE_URL is not a postgres:// URL")?;
     Ok(options
         .application_name("tbg")
         .options([

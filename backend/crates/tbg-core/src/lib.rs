@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`config`] | every setting, where it came from, secrets |
 //! | [`clock`], [`period`] | time as an argument; UTC days, ISO weeks, months |
-//! | [`db`], [`partitions`] | PostgreSQL: pools, migrations, error classes, day partitions |
+//! | [`db`], [`copy`], [`partitions`] | PostgreSQL: pools, migrations, error classes, bulk rows, day partitions |
 //! | [`redis`] | Redis connections |
 //! | [`jobs`] | scheduled work, once per job and time across replicas |
 //! | [`outbox`] | domain events, by which domains meet |
@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod copy;
 pub mod db;
 pub mod jobs;
 pub mod metrics;

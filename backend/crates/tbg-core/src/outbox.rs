@@ -41,9 +41,7 @@ impl DomainEvent {
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Self::BlockAttributed { block_id, user_id, .. } => {
-                format!("{}:{block_id}:{user_id}", self.topic())
-            }
+            Self::BlockAttributed { block_id, .. } => format!("{}:{block_id}", self.topic()),
         }
     }
 

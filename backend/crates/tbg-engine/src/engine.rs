@@ -168,7 +168,7 @@ async fn deduplicate(
         seen.entry(key).or_default().push(ts);
     }
     let mut batch = Batch { events: Vec::with_capacity(keyed.len()), processed_at: now, ..Batch::default() };
-    let (mut new_keys, mut new_times) = (Vec::new(), Vec::new());
+    let mut new_rows = Vec::with_capacity(keyed.len());
     for (key, rule, pool) in keyed {
         let event = pool.kind.label();
         let times = seen.entry(key).or_default();
@@ -180,8 +180,7 @@ async fn deduplicate(
         times.push(pool.ts);
         let aged = pool.ts < now - MAX_AGE;
         if !aged {
-            new_keys.push(key);
-            new_times.push(pool.ts);
+            new_rows.push((key, pool.ts));
         }
         outcome.applied += 1;
         outcome.oldest = Some(outcome.oldest.map_or(pool.ts, |oldest| oldest.min(pool.ts)));
@@ -192,7 +191,7 @@ async fn deduplicate(
         }
         batch.events.push(BatchEvent { key, pool, aged });
     }
-    store::insert_ledger(conn, &new_keys, &new_times).await?;
+    store::insert_ledger(conn, &new_rows).await?;
     Ok(batch)
 }
 

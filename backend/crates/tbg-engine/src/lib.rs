@@ -26,12 +26,24 @@ pub mod event;
 pub mod key;
 pub mod push;
 pub mod reactor;
+mod settle;
 pub mod source;
 mod store;
 pub mod writer;
+
+/// Makes every ingest counter appear at 0, so that a rate can be taken from the first event on.
+pub fn register_metrics() {
+    for event in EventKind::NAMES.into_iter().chain(["other"]) {
+        for outcome in ["applied", "duplicate", "dead", "lost"] {
+            metrics::counter!(tbg_core::metrics::INGEST_EVENTS_TOTAL, "event" => event, "outcome" => outcome)
+                .increment(0);
+        }
+    }
+}
 
 pub use batch::{Batch, BatchEvent};
 pub use engine::{Engine, Outcome};
 pub use event::{EventKind, PoolEvent};
 pub use push::Push;
 pub use reactor::{Reaction, Reactor};
+pub use settle::BatchReport;

@@ -34,6 +34,9 @@ pub fn stream_names() -> Vec<String> {
         .collect()
 }
 
+/// Names an entry: index into [`stream_names`], and its id there.
+pub type EntryId = (usize, String);
+
 /// An entry of a stream, decoded.
 #[derive(Clone, Debug)]
 pub struct Entry {

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use tbg_core::copy::CopyRows;
 use uuid::Uuid;
 
 use crate::dead_letters::{DeadLetter, StoredLetter};
@@ -17,9 +18,15 @@ pub(crate) async fn try_writer_lock(conn: &mut PgConnection) -> Result<bool, sql
     Ok(locked == Some(true))
 }
 
-/// Waits for the turn to apply a batch; ends with the transaction.
+/// Waits for the turn to apply a batch; ends with the transaction. Within it PostgreSQL plans each
+/// statement for the arrays at hand: a generic plan expects ten elements and compares thousands one by one.
 pub(crate) async fn take_batch_turn(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", BATCH_LOCK).fetch_one(conn).await?;
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock($1), set_config('plan_cache_mode', 'force_custom_plan', true)",
+        BATCH_LOCK
+    )
+    .fetch_one(conn)
+    .await?;
     Ok(())
 }
 
@@ -44,16 +51,17 @@ pub(crate) async fn ledger_rows(
 /// Records applied events. A conflict is impossible while batches take turns, and must fail loudly.
 pub(crate) async fn insert_ledger(
     conn: &mut PgConnection,
-    keys: &[Uuid],
-    times: &[DateTime<Utc>],
+    rows: &[(Uuid, DateTime<Utc>)],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO ingest_ledger (event_key, ts) SELECT * FROM unnest($1::UUID[], $2::TIMESTAMPTZ[])",
-        keys,
-        times
-    )
-    .execute(conn)
-    .await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = "COPY ingest_ledger (event_key, ts) FROM STDIN (FORMAT binary)";
+    let mut copy = CopyRows::begin(conn, statement, 2).await?;
+    for (key, ts) in rows {
+        copy.row().await?.field(key)?.field(ts)?;
+    }
+    copy.finish().await?;
     Ok(())
 }
 

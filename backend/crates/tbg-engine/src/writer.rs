@@ -4,8 +4,8 @@
 //! transactions run on that same connection, so a writer that lost the lock cannot commit: the lock *is*
 //! the connection. The others stand by and take over within seconds.
 //!
-//! While a transaction runs, the next batch is already being read and decoded. A batch is acknowledged
-//! after its commit, and published after that.
+//! While a transaction runs, the next batch is already being read and decoded, and the one before is
+//! acknowledged and published (see [`settle`](crate::settle)).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::dead_letters::DeadLetter;
 use crate::decode::{Reason, Refusal, check_age};
 use crate::engine::{Engine, Outcome};
 use crate::event::PoolEvent;
-use crate::push::Publisher;
-use crate::source::Entry;
+use crate::settle::{BatchReport, Committed, Settler};
 use crate::source::streams::{self, ReadLimits, StreamReader};
+use crate::source::{Entry, EntryId, stream_names};
 use crate::store;
 
 /// How often a standby asks for the lock: well below the promised ten seconds.
@@ -58,16 +58,6 @@ pub struct Writer {
     pub limits: ReadLimits,
     /// Told about every committed batch; benchmarks listen here.
     pub on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
-}
-
-/// What one batch took, for whoever measures.
-pub struct BatchReport {
-    /// Events in the batch, duplicates included.
-    pub events: usize,
-    /// Events that were applied.
-    pub applied: usize,
-    /// Time per stage: who, what, how long.
-    pub stages: Vec<(&'static str, &'static str, Duration)>,
 }
 
 /// Why a writer stopped leading.
@@ -133,7 +123,7 @@ impl Writer {
     async fn lead(&self, conn: &mut PgConnection, shutdown: &CancellationToken) -> Ended {
         let (sender, mut batches) = mpsc::channel(1);
         let reading = self.spawn_reader(sender, shutdown.clone());
-        let mut publisher = Publisher::default();
+        let settler = Settler::spawn(self.manager.clone(), Arc::clone(&self.clock), self.on_batch.clone());
         let mut measured = Instant::now();
         let ended = loop {
             let batch = match batches.recv().await {
@@ -141,7 +131,7 @@ impl Writer {
                 Some(Err(error)) => break Ended::Failed(error),
                 None => break Ended::Shutdown,
             };
-            if let Err(error) = self.process(conn, batch, &mut publisher).await {
+            if let Err(error) = self.process(conn, batch, &settler).await {
                 break Ended::Failed(error);
             }
             if measured.elapsed() >= BACKLOG_EVERY {
@@ -152,7 +142,10 @@ impl Writer {
             }
         };
         reading.abort();
-        ended
+        match settler.finish().await {
+            Err(error) if matches!(ended, Ended::Shutdown) => Ended::Failed(error),
+            _ => ended,
+        }
     }
 
     /// Reads ahead by one batch. Ends on `shutdown`: what was read but not committed comes again.
@@ -189,24 +182,26 @@ impl Writer {
         })
     }
 
-    /// Applies a batch, acknowledges it, publishes.
+    /// Applies a batch and hands it to the settler.
     async fn process(
         &self,
         conn: &mut PgConnection,
         entries: Vec<Entry>,
-        publisher: &mut Publisher,
+        settler: &Settler,
     ) -> anyhow::Result<()> {
         if entries.is_empty() {
             // The lock may have gone with the connection while there was nothing to do.
             return conn.ping().await.context("PostgreSQL is away");
         }
         let batch = Sorted::of(entries, self.clock.now());
-        let count = batch.ids.len();
         let whole = self.try_apply(conn, batch.events.clone(), &batch.letters).await?;
-        let Some(outcome) = whole else {
-            return self.process_singly(conn, batch, publisher).await;
-        };
-        self.settle(&batch.ids, &batch.letters, outcome, count, publisher).await
+        match whole {
+            Some(outcome) => {
+                let Sorted { ids, letters, .. } = batch;
+                settler.settle(Committed { ids, letters, outcome }).await
+            }
+            None => self.process_singly(conn, batch, settler).await,
+        }
     }
 
     /// A batch that the database refused: each entry alone, so that one bad entry stops nobody else.
@@ -214,22 +209,20 @@ impl Writer {
         &self,
         conn: &mut PgConnection,
         batch: Sorted,
-        publisher: &mut Publisher,
+        settler: &Settler,
     ) -> anyhow::Result<()> {
         tracing::warn!(events = batch.events.len(), "a batch was refused: applying its events one by one");
-        if let Some(outcome) = self.try_apply(conn, Vec::new(), &batch.letters).await? {
-            let ids: Vec<_> = batch.letter_ids().to_vec();
-            self.settle(&ids, &batch.letters, outcome, ids.len(), publisher).await?;
+        let Sorted { mut ids, events, letters } = batch;
+        let letter_ids = ids.split_off(events.len());
+        if let Some(outcome) = self.try_apply(conn, Vec::new(), &letters).await? {
+            settler.settle(Committed { ids: letter_ids, letters, outcome }).await?;
         }
-        for (id, event) in batch.ids.iter().zip(&batch.events) {
-            let ids = std::slice::from_ref(id);
+        for (id, event) in ids.into_iter().zip(events) {
             if let Some(outcome) = self.try_apply(conn, vec![event.clone()], &[]).await? {
-                self.settle(ids, &[], outcome, 1, publisher).await?;
+                settler.settle(Committed { ids: vec![id], letters: Vec::new(), outcome }).await?;
                 continue;
             }
-            let (stream, entry_id) = id;
-            let mut redis = self.manager.clone();
-            let deliveries = streams::deliveries(&mut redis, *stream, entry_id).await?;
+            let deliveries = streams::deliveries(&mut self.manager.clone(), id.0, &id.1).await?;
             if deliveries < MAX_DELIVERIES {
                 tracing::warn!(
                     deliveries,
@@ -238,15 +231,9 @@ impl Writer {
                 );
                 continue;
             }
-            let mut refusal = Refusal::new(Reason::ApplyFailed, "the database refuses its effects");
-            event.kind.name().clone_into(&mut refusal.event_type);
-            let names = crate::source::stream_names();
-            let name = names.get(*stream).map_or("", String::as_str);
-            let mut letter = DeadLetter::new(name, entry_id, refusal, event.to_envelope().as_bytes());
-            letter.deliveries = deliveries;
-            let letters = [letter];
+            let letters = vec![letter_of_poison(&id, &event, deliveries)];
             if let Some(outcome) = self.try_apply(conn, Vec::new(), &letters).await? {
-                self.settle(ids, &letters, outcome, 1, publisher).await?;
+                settler.settle(Committed { ids: vec![id], letters, outcome }).await?;
             }
         }
         Ok(())
@@ -274,38 +261,6 @@ impl Writer {
         }
     }
 
-    /// After the commit: acknowledge, publish, report.
-    async fn settle(
-        &self,
-        ids: &[(usize, String)],
-        letters: &[DeadLetter],
-        outcome: Outcome,
-        events: usize,
-        publisher: &mut Publisher,
-    ) -> anyhow::Result<()> {
-        let now = self.clock.now();
-        let started = Instant::now();
-        let mut redis = self.manager.clone();
-        let now_ts = format!("{}.{:06}", now.timestamp(), now.timestamp_subsec_micros());
-        streams::acknowledge(&mut redis, ids, letters, &now_ts)
-            .await
-            .context("acknowledging: the batch is committed and will come again as duplicates")?;
-        let acknowledged = Instant::now();
-        publisher.publish(&mut redis, outcome.pushes, now).await;
-        metrics::gauge!(names::INGEST_BATCH_EVENTS).set(events as f64);
-        if let Some(oldest) = outcome.oldest {
-            let lag = (now - oldest).num_milliseconds().max(0) as f64 / 1e3;
-            metrics::gauge!(names::INGEST_LAG_SECONDS).set(lag);
-        }
-        if let Some(listener) = &self.on_batch {
-            let mut stages = outcome.stages;
-            stages.push(("engine", "ack", acknowledged - started));
-            stages.push(("engine", "publish", acknowledged.elapsed()));
-            let _ = listener.send(BatchReport { events, applied: outcome.applied, stages });
-        }
-        Ok(())
-    }
-
     /// Waits for `backoff`, or less when the database and Redis answer again.
     async fn wait_for_recovery(&self, backoff: Duration, shutdown: &CancellationToken) {
         let until = Instant::now() + backoff;
@@ -331,9 +286,20 @@ impl Writer {
     }
 }
 
+/// The letter of an event that the database has refused too often.
+fn letter_of_poison(id: &EntryId, event: &PoolEvent, deliveries: i32) -> DeadLetter {
+    let mut refusal = Refusal::new(Reason::ApplyFailed, "the database refuses its effects");
+    event.kind.name().clone_into(&mut refusal.event_type);
+    let names = stream_names();
+    let stream = names.get(id.0).map_or("", String::as_str);
+    let mut letter = DeadLetter::new(stream, &id.1, refusal, event.to_envelope().as_bytes());
+    letter.deliveries = deliveries;
+    letter
+}
+
 /// A batch taken apart: ids of events first, then of letters, both in order.
 struct Sorted {
-    ids: Vec<(usize, String)>,
+    ids: Vec<EntryId>,
     events: Vec<PoolEvent>,
     letters: Vec<DeadLetter>,
 }
@@ -343,7 +309,7 @@ impl Sorted {
         let mut sorted =
             Self { ids: Vec::with_capacity(entries.len()), events: Vec::new(), letters: Vec::new() };
         let mut letter_ids = Vec::new();
-        let names = crate::source::stream_names();
+        let names = stream_names();
         for Entry { stream, id, content } in entries {
             let refused = match content {
                 Ok(event) => match check_age(&event, now, false) {
@@ -364,9 +330,5 @@ impl Sorted {
         }
         sorted.ids.extend(letter_ids);
         sorted
-    }
-
-    fn letter_ids(&self) -> &[(usize, String)] {
-        self.ids.get(self.events.len()..).unwrap_or_default()
     }
 }

@@ -72,8 +72,8 @@ impl Reactor for MiningReactor {
     }
 
     async fn store(&self, conn: &mut PgConnection, changes: Changes) -> Result<(), sqlx::Error> {
-        store::insert_events(conn, changes.events).await?;
-        store::insert_shares(conn, changes.shares).await?;
+        store::insert_events(conn, &changes.events).await?;
+        store::insert_shares(conn, &changes.shares).await?;
         store::upsert_rollups(conn, &changes.rollups).await?;
         store::upsert_bests(conn, &changes.rollups.bests).await?;
         store::upsert_network(conn, &changes.network).await?;

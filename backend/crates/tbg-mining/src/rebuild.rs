@@ -98,8 +98,8 @@ fn read(row: &sql::Archived) -> Option<(BatchEvent, Owner)> {
     let pool = decode_entry(&row.event_type, "", &entry)
         .inspect_err(|refusal| tracing::warn!(detail = refusal.detail, "an archived event does not decode"))
         .ok()?;
-    let (key, _) = event_key(&pool);
-    let owner = row.has_key.then(|| row.user_id.map(UserId));
+    let key = row.event_key.unwrap_or_else(|| event_key(&pool).0);
+    let owner = row.event_key.map(|_| row.user_id.map(UserId));
     Some((BatchEvent { key, pool, aged: false }, owner))
 }
 
@@ -108,7 +108,7 @@ fn read(row: &sql::Archived) -> Option<(BatchEvent, Owner)> {
 struct Chunk {
     events: Vec<BatchEvent>,
     owners: HashMap<String, Owner>,
-    /// Recent events, against duplicates.
+    /// Recent events of an external collector, against duplicates.
     recent: HashMap<Uuid, DateTime<Utc>>,
 }
 
@@ -119,9 +119,11 @@ impl Chunk {
 
     fn add(&mut self, event: BatchEvent, owner: Owner) {
         let ts = event.pool.ts;
-        let before = self.recent.insert(event.key, ts);
-        if before.is_some_and(|before| ts - before < DUPLICATE_WINDOW) {
-            return;
+        if owner.is_none() {
+            let before = self.recent.insert(event.key, ts);
+            if before.is_some_and(|before| ts - before < DUPLICATE_WINDOW) {
+                return;
+            }
         }
         self.owners.insert(event.pool.user.clone(), owner);
         self.events.push(event);

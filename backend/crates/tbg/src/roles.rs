@@ -11,7 +11,7 @@ use tbg_core::{Clock, SystemClock, db, jobs};
 use tbg_engine::Engine;
 use tbg_engine::source::publisher::StreamPublisher;
 use tbg_engine::source::spool::Spool;
-use tbg_engine::source::streams::ReadLimits;
+use tbg_engine::source::streams::{READS_PER_BATCH, ReadLimits};
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
 use tbg_engine::writer::Writer;
 use tbg_mining::{MiningConfig, MiningReactor};
@@ -26,8 +26,6 @@ use crate::cli::Role;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Reads that a backlog may add to one transaction.
-const READS_PER_BATCH: usize = 8;
 /// How often the metrics recorder tidies up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long the check of the schema may keep a start waiting.
@@ -148,6 +146,7 @@ impl Process {
             tracing::info!("TBG_INGEST_MODE is off: no ingest in this process");
             return Ok(());
         }
+        tbg_engine::register_metrics();
         let client = tbg_core::redis::client(settings)?;
         if settings.ingest_mode == IngestMode::Embedded {
             self.start_receiver(&client, running, shutdown)?;

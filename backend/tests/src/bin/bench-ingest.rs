@@ -100,8 +100,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         outcome = measure(&world, &args) => outcome,
         error = interrupted() => Err(error),
     };
-    world.stop().await?;
-    Ok(if outcome? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let stopped = world.stop().await;
+    let right = outcome?;
+    stopped?;
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs what was asked for and says whether all counts are right.
@@ -181,9 +183,9 @@ async fn facts(world: &World, args: &Args) -> anyhow::Result<Vec<(&'static str, 
     ])
 }
 
-/// Lets sockets hold more datagrams, where we may: what the README asks of a deployment.
+/// Lets sockets hold more datagrams, where we may: what `tbg doctor` asks of a deployment.
 fn raise_queue_limit() {
-    let enough = first_line(QUEUE_LIMIT).parse().is_ok_and(|limit: usize| limit >= WANTED_QUEUE);
+    let enough = first_line(QUEUE_LIMIT).parse::<usize>().is_ok_and(|limit| limit >= WANTED_QUEUE);
     if !enough {
         // Not being root is fine: the value in force is printed.
         let _ = std::fs::write(QUEUE_LIMIT, WANTED_QUEUE.to_string());
@@ -235,5 +237,5 @@ pub fn per_second(count: usize, time: Duration) -> f64 {
 }
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|number| *number > 0).ok_or("a whole number, at least 1")
+    text.parse::<usize>().ok().filter(|number| *number > 0).ok_or("a whole number, at least 1")
 }

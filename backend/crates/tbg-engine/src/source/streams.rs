@@ -11,7 +11,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{RedisResult, Value, cmd, pipe};
 use tbg_core::metrics::INGEST_EVENTS_TOTAL;
 
-use super::{Entry, GROUP, REFUSED_STREAM, STREAM_PREFIX, stream_names};
+use super::{Entry, EntryId, GROUP, REFUSED_STREAM, STREAM_PREFIX, stream_names};
 use crate::dead_letters::{DEAD_LETTER_STREAM, DEAD_LETTER_STREAM_MAXLEN, DeadLetter};
 use crate::decode::{Reason, Refusal, decode_entry};
 use crate::event::{EventKind, PoolEvent};
@@ -22,6 +22,10 @@ const BLOCK: Duration = Duration::from_secs(5);
 const CLAIM_IDLE: Duration = Duration::from_secs(60);
 /// How often abandoned entries are looked for.
 const CLAIM_EVERY: Duration = Duration::from_secs(30);
+
+/// Reads that a backlog may add to one transaction: rollups have one upsert per miner and batch, so large
+/// batches are cheap batches.
+pub const READS_PER_BATCH: usize = 16;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug)]
@@ -244,7 +248,7 @@ pub fn label_of_stream(streams: &[String], index: usize) -> &'static str {
 /// When Redis does not answer; then the entries come again and are duplicates.
 pub async fn acknowledge(
     redis: &mut impl ConnectionLike,
-    entries: &[(usize, String)],
+    entries: &[EntryId],
     letters: &[DeadLetter],
     now_ts: &str,
 ) -> RedisResult<()> {

@@ -23,7 +23,7 @@ pub struct Block {
     /// Hash, once it is known.
     pub hash: Option<String>,
     /// The finder, if he is a user.
-    pub user_id: Option<UserId>,
+    pub finder: Option<Holder>,
     /// The finder's address, once it is known.
     pub address: Option<String>,
     /// The finder's worker.
@@ -42,9 +42,9 @@ pub struct Block {
     pub found_at: DateTime<Utc>,
     /// Text in the coinbase.
     pub coinbase_sig: Option<String>,
-    /// Kind of pool.
+    /// Kind of the pool that reported it first.
     pub source: String,
-    /// Region of the pool.
+    /// Region of that pool.
     pub region: String,
 }
 
@@ -72,7 +72,12 @@ pub fn merge(
     if found.height == 0 && found.hash.is_none() {
         return None;
     }
-    let index = blocks.iter().position(|block| is_same(block, event, found));
+    // The hash decides where it is given; only then does the height.
+    let by_hash = |block: &Block| found.hash.is_some() && block.hash == found.hash;
+    let index = blocks
+        .iter()
+        .position(by_hash)
+        .or_else(|| blocks.iter().position(|block| is_same(block, event, found)));
     let is_new = index.is_none();
     let index = index.unwrap_or(blocks.len());
     if is_new {
@@ -80,7 +85,7 @@ pub fn merge(
             id,
             height: found.height,
             hash: None,
-            user_id: None,
+            finder: None,
             address: None,
             worker: None,
             reward_sats: sats(subsidy_sats(found.height.unsigned_abs(), network)),
@@ -120,7 +125,11 @@ fn absorb(
     block.hash = block.hash.take().or_else(|| found.hash.clone());
     block.difficulty = block.difficulty.or(positive(found.diff));
     block.network_difficulty = block.network_difficulty.or(positive(found.network_diff));
-    block.found_at = block.found_at.min(event.ts);
+    if event.ts < block.found_at {
+        block.found_at = event.ts;
+        block.source.clone_from(&event.source);
+        block.region.clone_from(&event.region);
+    }
     if block.coinbase_sig.is_none() && !found.coinbase_sig.is_empty() {
         block.coinbase_sig = Some(found.coinbase_sig.clone());
     }
@@ -134,8 +143,8 @@ fn absorb(
     }
     block.address = Some(event.user.clone());
     block.worker = Some(event.worker.clone());
-    block.user_id = holder.map(|holder| holder.id);
-    block.user_id.is_some()
+    block.finder = holder.cloned();
+    block.finder.is_some()
 }
 
 fn sats(subsidy: u64) -> i64 {
@@ -143,6 +152,12 @@ fn sats(subsidy: u64) -> i64 {
 }
 
 impl Block {
+    /// The finder's user id, if he is a user.
+    #[must_use]
+    pub fn user_id(&self) -> Option<UserId> {
+        self.finder.as_ref().map(|finder| finder.id)
+    }
+
     /// Whether an accepted share of `address` at `ts` solved the block.
     #[must_use]
     pub fn is_solved_by(&self, address: &str, ts: DateTime<Utc>, share_diff: f64) -> bool {
@@ -156,8 +171,8 @@ impl Block {
 
     /// The finder's public name.
     #[must_use]
-    pub fn finder_name(&self, holder: Option<&Holder>) -> String {
-        match (&self.address, holder) {
+    pub fn finder_name(&self) -> String {
+        match (&self.address, &self.finder) {
             (None, _) => "Pool".to_owned(),
             (_, Some(holder)) if holder.is_banned || holder.is_test => "Anonymous".to_owned(),
             (_, Some(Holder { display_name: Some(name), .. })) => name.clone(),
@@ -225,7 +240,7 @@ mod tests {
             let (blocks, attributions) = run(&events);
             assert_eq!((blocks.len(), attributions), (1, 1));
             assert_eq!(blocks[0].address.as_deref(), Some("bc1qexample"));
-            assert_eq!((blocks[0].user_id, blocks[0].worker.as_deref()), (Some(UserId(7)), Some("rig1")));
+            assert_eq!((blocks[0].user_id(), blocks[0].worker.as_deref()), (Some(UserId(7)), Some("rig1")));
             assert_eq!(blocks[0].found_at.timestamp(), 1_771_804_800);
         }
     }

@@ -265,7 +265,9 @@ impl Folding<'_> {
         let holder = if event.pool.has_miner() { self.batch.holder(&event.pool.user) } else { None };
         let Some(id) = self.reserved.blocks.pop() else { return };
         let merged = merge(&mut self.blocks, &event.pool, found, holder, self.mode.network, id);
-        let Some(merged) = merged else { return };
+        let Some(mut merged) = merged else { return };
+        // What is older than the ledger can vouch for is neither celebrated nor told again.
+        merged.attributed &= !event.aged;
         self.touched.resize(self.blocks.len(), None);
         if let Some(touched) = self.touched.get_mut(merged.index) {
             let before = touched.unwrap_or(Merged { is_new: false, attributed: false, ..merged });
@@ -300,10 +302,9 @@ impl Folding<'_> {
 
     /// Celebration, domain event, feed row and pushes of a block that is new or changed.
     fn settle_block(&mut self, block: Block, merged: Merged) {
-        let holder = block.address.as_deref().and_then(|address| self.batch.holder(address));
-        let finder = block.finder_name(holder);
+        let finder = block.finder_name();
         let mut celebration = None;
-        if let (true, Some(user_id)) = (merged.attributed, block.user_id) {
+        if let (true, Some(user_id)) = (merged.attributed, block.user_id()) {
             celebration = self.reserved.celebrations.pop();
             let since = block.found_at;
             self.changes.celebrations.extend(celebration.map(|id| (id, block.id, user_id, since)));
@@ -389,7 +390,7 @@ fn block_push(block: &Block, finder: &str, celebration: Option<i64>) -> Push {
             "reward": btc(block.reward_sats),
             "finder": finder,
             "finder_country": null,
-            "finder_user_id": block.user_id,
+            "finder_user_id": block.user_id(),
             "user": block.address,
             "worker": block.worker,
             "celebration_id": celebration,
@@ -401,7 +402,7 @@ fn feed_row(id: i64, block: &Block, finder: &str) -> FeedRow {
     let dedupe_key = format!("block:{}", block.id);
     FeedRow {
         id,
-        user_id: block.user_id,
+        user_id: block.user_id(),
         title: format!("{finder} found block #{}!", with_commas(block.height)),
         metadata: json!({
             "key": dedupe_key,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tbg_core::UserId;
+use tbg_core::users::Holder;
 use tbg_engine::event::NetworkBlock;
 use tbg_engine::{Batch, EventKind};
 
@@ -24,16 +25,16 @@ pub(crate) async fn load_blocks(conn: &mut PgConnection, batch: &Batch) -> Resul
         }
     }
     let rows = sqlx::query!(
-        r#"SELECT id, block_height, block_hash, user_id, btc_address, worker_name,
+        r#"SELECT b.id, block_height, block_hash, b.btc_address, worker_name,
                   coalesce(reward_btc * 100000000, 0)::BIGINT AS "reward_sats!",
-                  (fees_btc * 100000000)::BIGINT AS fees_sats, difficulty,
-                  network_difficulty,
+                  (fees_btc * 100000000)::BIGINT AS fees_sats, difficulty, network_difficulty,
                   (SELECT n.difficulty FROM network_difficulty n WHERE n.block_height = b.block_height)
                       AS published_difficulty,
-                  found_at, coinbase_sig, source, region
-           FROM blocks b
+                  found_at, coinbase_sig, source, region,
+                  b.user_id, u.display_name AS "display_name?", u.is_banned AS "is_banned?", u.is_test AS "is_test?"
+           FROM blocks b LEFT JOIN users u ON u.id = b.user_id
            WHERE block_height = ANY($1) OR block_hash = ANY($2) OR found_at BETWEEN $3 AND $4
-           ORDER BY id"#,
+           ORDER BY b.id"#,
         &heights,
         &hashes,
         first - SOLVING_SHARE_WITHIN,
@@ -47,7 +48,12 @@ pub(crate) async fn load_blocks(conn: &mut PgConnection, batch: &Batch) -> Resul
             id: row.id,
             height: row.block_height,
             hash: row.block_hash,
-            user_id: row.user_id.map(UserId),
+            finder: row.user_id.map(|id| Holder {
+                id: UserId(id),
+                display_name: row.display_name,
+                is_banned: row.is_banned.unwrap_or(false),
+                is_test: row.is_test.unwrap_or(false),
+            }),
             address: row.btc_address,
             worker: row.worker_name,
             reward_sats: row.reward_sats,
@@ -70,9 +76,9 @@ pub(crate) async fn reserve_block_ids(
     reserved: &mut Reserved,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT nextval(pg_get_serial_sequence('blocks', 'id')) AS "block!",
-                  nextval(pg_get_serial_sequence('block_celebrations', 'id')) AS "celebration!",
-                  nextval(pg_get_serial_sequence('activity_feed', 'id')) AS "feed!"
+        r#"SELECT nextval('blocks_id_seq') AS "block!",
+                  nextval('block_celebrations_id_seq') AS "celebration!",
+                  nextval('activity_feed_id_seq') AS "feed!"
            FROM generate_series(1, $1)"#,
         i64::try_from(count).unwrap_or(i64::MAX) as _
     )
@@ -103,11 +109,12 @@ pub(crate) async fn upsert_blocks(conn: &mut PgConnection, blocks: &[Block]) -> 
                  block_hash = EXCLUDED.block_hash, user_id = EXCLUDED.user_id, btc_address = EXCLUDED.btc_address,
                  worker_name = EXCLUDED.worker_name, reward_btc = EXCLUDED.reward_btc, fees_btc = EXCLUDED.fees_btc,
                  difficulty = EXCLUDED.difficulty, network_difficulty = EXCLUDED.network_difficulty,
-                 found_at = EXCLUDED.found_at, coinbase_sig = EXCLUDED.coinbase_sig",
+                 found_at = EXCLUDED.found_at, coinbase_sig = EXCLUDED.coinbase_sig,
+                 source = EXCLUDED.source, region = EXCLUDED.region",
             block.id,
             block.height,
             block.hash,
-            block.user_id.map(|user| user.0),
+            block.user_id().map(|user| user.0),
             block.address,
             block.worker,
             block.reward_sats,

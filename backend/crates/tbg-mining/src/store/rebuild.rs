@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 /// A row of the archive.
 pub(crate) struct Archived {
@@ -12,7 +13,7 @@ pub(crate) struct Archived {
     pub(crate) source: String,
     pub(crate) payload: String,
     pub(crate) region: String,
-    pub(crate) has_key: bool,
+    pub(crate) event_key: Option<Uuid>,
     pub(crate) user_id: Option<i64>,
 }
 
@@ -44,8 +45,7 @@ pub(crate) async fn reach(conn: &mut PgConnection) -> Result<Option<Reach>, sqlx
 pub(crate) fn archive(pool: &PgPool) -> BoxStream<'_, Result<Archived, sqlx::Error>> {
     sqlx::query_as!(
         Archived,
-        r#"SELECT ts, event_type, source, payload::TEXT AS "payload!", region,
-                  event_key IS NOT NULL AS "has_key!", user_id
+        r#"SELECT ts, event_type, source, payload::TEXT AS "payload!", region, event_key, user_id
            FROM mining_events ORDER BY ts, event_key"#
     )
     .fetch(pool)
@@ -54,7 +54,7 @@ pub(crate) fn archive(pool: &PgPool) -> BoxStream<'_, Result<Archived, sqlx::Err
 }
 
 /// Takes what the archive will count again out of the rollups. Days keep their uptime and workers; weeks
-/// and months that began before the archive keep their rows.
+/// that began before the archive, and bests from before it, stay.
 pub(crate) async fn reset(
     conn: &mut PgConnection,
     reach: Reach,
@@ -74,15 +74,7 @@ pub(crate) async fn reset(
     sqlx::query!("DELETE FROM weekly_best_diff WHERE week_start >= $1", weeks_from)
         .execute(&mut *conn)
         .await?;
-    sqlx::query!(
-        "DELETE FROM personal_bests
-         WHERE NOT $2
-            OR (timeframe = 'week' AND to_date(period_key, 'IYYY\"-W\"IW') >= $1)
-            OR (timeframe = 'month' AND to_date(period_key, 'YYYY-MM') >= $1)",
-        since_day,
-        reach.has_history
-    )
-    .execute(conn)
-    .await?;
+    // A best from before the archive cannot be found again, and stays.
+    sqlx::query!("DELETE FROM personal_bests WHERE share_time >= $1", reach.since).execute(conn).await?;
     Ok(())
 }

@@ -28,8 +28,8 @@ pub(crate) async fn load_known(conn: &mut PgConnection, batch: &Batch) -> Result
     periods.dedup();
     for row in sqlx::query!(
         r#"SELECT user_id, timeframe, period_key, best_difficulty, share_time, worker_name
-           FROM personal_bests
-           WHERE user_id = ANY($1) AND (timeframe = 'alltime' OR period_key = ANY($2))"#,
+           FROM unnest($1::BIGINT[]) AS asked (id)
+           JOIN personal_bests ON user_id = asked.id AND (timeframe = 'alltime' OR period_key = ANY($2))"#,
         &users,
         &periods
     )
@@ -46,8 +46,10 @@ pub(crate) async fn load_known(conn: &mut PgConnection, batch: &Batch) -> Result
         known.bests.insert((UserId(row.user_id), frame, row.period_key), best);
     }
     for row in sqlx::query!(
-        "SELECT user_id, day, accepted_shares, sum_share_diff FROM user_daily_stats
-         WHERE user_id = ANY($1) AND day = ANY($2)",
+        "SELECT user_id, d.day, accepted_shares, sum_share_diff
+         FROM unnest($1::BIGINT[]) AS asked (id)
+         CROSS JOIN unnest($2::DATE[]) AS asked_day (day)
+         JOIN user_daily_stats d ON user_id = asked.id AND d.day = asked_day.day",
         &users,
         &days
     )

@@ -145,10 +145,7 @@ fn part(offered: &Offered, mut latencies: Vec<i64>, wrong: Vec<String>) -> Part 
             "p99_ms": p99,
             "max_ms": max,
         }),
-        bars: vec![(
-            format!("p95 below {P95_MILLISECONDS:.0} ms: {p95:.1} ms"),
-            p95 < P95_MILLISECONDS,
-        )],
+        bars: vec![(format!("p95 below {P95_MILLISECONDS:.0} ms: {p95:.1} ms"), p95 < P95_MILLISECONDS)],
         wrong,
     }
 }

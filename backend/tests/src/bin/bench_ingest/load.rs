@@ -145,7 +145,8 @@ pub fn offer(
     let started = Instant::now();
     while next < count {
         let into = started.elapsed();
-        for index in next..due(rate, into).min(next + most).min(count) {
+        let end = due(rate, into).clamp(next, next + most).min(count);
+        for index in next..end {
             datagram.clear();
             write(index, &mut datagram);
             match socket.send(&datagram) {
@@ -153,8 +154,8 @@ pub fn offer(
                 Err(error) if error.kind() == ErrorKind::WouldBlock => refused.push(index),
                 Err(error) => return Err(error).context("the pool's socket is gone"),
             }
-            next = index + 1;
         }
+        next = end;
         std::thread::sleep((into + SLICE).saturating_sub(started.elapsed()));
     }
     Ok(Offered { count, refused, started, took: started.elapsed() })

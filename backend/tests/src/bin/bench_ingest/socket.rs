@@ -74,7 +74,7 @@ async fn run(world: &World, args: &Args, rate: usize) -> anyhow::Result<Run> {
         }
     });
     let bar = progress(events.len(), "B: socket → committed")?;
-    let (waiting, mut spooled) = (receiver.spooled(), 0);
+    let (waiting, mut spooled) = (receiver.spooled(), 0_u64);
     let tally = running
         .until(&goal, |done| {
             bar.set_position(done as u64);
@@ -130,7 +130,10 @@ fn part(runs: Vec<Run>) -> Part {
         );
         if index == 0 {
             let met = drops == 0 && rate >= REACHED * run.rate as f64;
-            bars.push((format!("{} datagrams/s without a drop: {drops} drops at {rate:.0}/s", run.rate), met));
+            bars.push((
+                format!("{} datagrams/s without a drop: {drops} drops at {rate:.0}/s", run.rate),
+                met,
+            ));
         }
         json.push(of_run(&run, rate, committed));
         wrong.extend(run.wrong.into_iter().map(|wrong| format!("at {}/s, {wrong}", run.rate)));

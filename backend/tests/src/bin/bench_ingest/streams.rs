@@ -100,11 +100,8 @@ fn part(sent: Sent, tally: &Tally, wall: Duration, wrong: Vec<String>) -> Part {
 /// Seconds per stage, and the rest: the reader was slower than the database, or something between the
 /// stages (taking a batch apart, copying it) took the time.
 fn stages(tally: &Tally, wall: Duration) -> Vec<(String, f64)> {
-    let mut stages: Vec<(String, f64)> = tally
-        .stages
-        .iter()
-        .map(|(who, what, time)| (format!("{who}: {what}"), time.as_secs_f64()))
-        .collect();
+    let mut stages: Vec<(String, f64)> =
+        tally.stages.iter().map(|(who, what, time)| (format!("{who}: {what}"), time.as_secs_f64())).collect();
     let measured: f64 = stages.iter().map(|(_, time)| time).sum();
     stages.push(("waiting for events, and between".to_owned(), wall.as_secs_f64() - measured));
     stages

@@ -9,11 +9,13 @@ use anyhow::{Context as _, bail};
 use sqlx::PgPool;
 use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db, users};
+use tbg_engine::BatchReport;
 use tbg_engine::source::publisher::StreamPublisher;
 use tbg_engine::source::spool::Spool;
+pub use tbg_engine::source::streams::READS_PER_BATCH;
 use tbg_engine::source::streams::ReadLimits;
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
-use tbg_engine::writer::{BatchReport, Writer};
+use tbg_engine::writer::Writer;
 use tbg_local::{Durability, Postgres, Redis};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -22,8 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load::Sent;
 
-/// Reads that a backlog may add to one transaction: as in `tbg serve`.
-pub const READS_PER_BATCH: usize = 8;
 /// Longest wait for the next batch.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often progress is looked at while there is no batch.
@@ -212,8 +212,7 @@ impl Deployment {
         let archived = self.number("SELECT count(*) FROM mining_events").await?;
         let archived_shares =
             self.number("SELECT count(*) FROM mining_events WHERE event_type = 'share_submitted'").await?;
-        let hourly =
-            self.number("SELECT coalesce(sum(total), 0)::BIGINT FROM hourly_shares").await?;
+        let hourly = self.number("SELECT coalesce(sum(total), 0)::BIGINT FROM hourly_shares").await?;
         let letters = self.number("SELECT count(*) FROM ingest_dead_letters").await?;
         let checks = [
             ("events committed against sent", tally.events, sent.events),

@@ -73,14 +73,17 @@ const BESTS: Table = table!(
 );
 
 /// What a rebuild recomputes.
-pub const ROLLUPS: [Table; 4] = [HOURLY, DAILY, WEEKLY, BESTS];
+pub static ROLLUPS: [Table; 4] = [HOURLY, DAILY, WEEKLY, BESTS];
 
 /// The ledger, whose differences are events lost or counted twice.
 pub const LEDGER: &str = "ingest_ledger";
 
 /// Everything that ingest writes. The users come first: the rest can agree only if their ids do.
-pub const TABLES: [Table; 14] = [
-    table!("users", "SELECT ROW(id, btc_address)::TEXT, ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[] FROM users"),
+pub static TABLES: [Table; 14] = [
+    table!(
+        "users",
+        "SELECT ROW(id, btc_address)::TEXT, ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[] FROM users"
+    ),
     table!(
         "ingest_ledger",
         "SELECT event_key::TEXT, ARRAY[]::FLOAT8[], ARRAY[ts]::TIMESTAMPTZ[] FROM ingest_ledger"

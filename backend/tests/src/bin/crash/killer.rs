@@ -50,8 +50,11 @@ impl Random {
 
 /// So many kills of each of [`Kill::ALL`], in random order.
 pub fn plan(counts: [usize; 3], random: &mut Random) -> Vec<Kill> {
-    let mut plan: Vec<Kill> =
-        Kill::ALL.into_iter().zip(counts).flat_map(|(kill, count)| std::iter::repeat_n(kill, count)).collect();
+    let mut plan: Vec<Kill> = Kill::ALL
+        .into_iter()
+        .zip(counts)
+        .flat_map(|(kill, count)| std::iter::repeat_n(kill, count))
+        .collect();
     for last in (1..plan.len()).rev() {
         let other = random.draw() % (last as u64 + 1);
         plan.swap(last, usize::try_from(other).unwrap_or(0));

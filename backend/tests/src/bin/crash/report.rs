@@ -85,7 +85,10 @@ impl Report {
         println!("events lost           {lost:>10}");
         println!("events counted twice  {extra:>10}");
         println!("drained               {:>10}", if ordeal.is_drained { "yes" } else { "NO" });
-        println!("exit code             {:>10}", ordeal.exit_code.map_or("none".to_owned(), |c| c.to_string()));
+        println!(
+            "exit code             {:>10}",
+            ordeal.exit_code.map_or("none".to_owned(), |c| c.to_string())
+        );
         print_differences("against the undisturbed run", &self.differences);
         print_differences("after a rebuild from the archive", &self.rebuild);
         println!();

@@ -196,8 +196,8 @@ impl Stage {
 /// yet. With `appendfsync everysec`, which production runs, that is possible: while a background fsync is
 /// under way, Redis answers but puts its write off, for up to two seconds. Such an entry is lost by Redis
 /// and never reached the program. The subject here is the program, so what Redis accepted must stay.
-/// (A server that was just started runs without this for an instant; its answers of that instant are on
-/// disk once this returns, before anybody kills it.)
+/// (A server that was just started runs without this for an instant. What it put off in that instant is
+/// written before it answers here, and nobody kills it earlier.)
 async fn keep_what_is_accepted(client: &redis::Client) -> anyhow::Result<()> {
     let mut conn = tbg_core::redis::dedicated(client).await?;
     redis::cmd("CONFIG")
@@ -206,7 +206,5 @@ async fn keep_what_is_accepted(client: &redis::Client) -> anyhow::Result<()> {
         .arg("always")
         .query_async::<()>(&mut conn)
         .await
-        .context("CONFIG SET appendfsync always")?;
-    // The answer to a second command comes after the event loop that wrote what had been put off.
-    redis::cmd("PING").query_async::<()>(&mut conn).await.context("PING")
+        .context("CONFIG SET appendfsync always")
 }

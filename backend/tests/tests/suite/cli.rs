@@ -1,0 +1,303 @@
+//! The command line of the real program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tbg_local::Durability;
+use tbg_tests::{TestDb, TestRedis, now, share};
+use tempfile::TempDir;
+
+use crate::support::{Ran, USER, empty_database, everything, tbg, ts};
+
+/// Runs a command on a database.
+async fn on(db: &TestDb, args: &[&str]) -> Ran {
+    let url = db.url();
+    tbg(args, &[("TBG_DATABASE_URL", url.as_str())]).await
+}
+
+fn file(dir: &TempDir, lines: &[String]) -> PathBuf {
+    let path = dir.path().join("events.ndjson");
+    fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+async fn replay(db: &TestDb, path: &Path, more: &[&str]) -> Value {
+    let mut args = vec!["replay", path.to_str().unwrap()];
+    args.extend(more);
+    let ran = on(db, &args).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    serde_json::from_str(&ran.out).expect("the output is one JSON document")
+}
+
+fn share_at(instant: DateTime<Utc>, sdiff: f64) -> String {
+    share(USER, "rig1", &ts(instant), 512.0, sdiff, true)
+}
+
+#[tokio::test]
+async fn a_file_is_replayed_with_exact_counts_and_the_second_time_applies_nothing() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    let start = now() - TimeDelta::hours(1);
+    let raw = format!(
+        r#"{{"ts":"{}","event_type":"miner_connected","source":"hosted","payload":{{"user":"{USER}"}}}}"#,
+        start.format("%Y-%m-%dT%H:%M:%S%.6fZ")
+    );
+    let path = file(
+        &dir,
+        &[
+            share_at(start, 1000.0),
+            share_at(start + TimeDelta::microseconds(150), 1000.0),
+            String::new(),
+            share_at(start + TimeDelta::seconds(1), 2000.0),
+            raw,
+            "garbage".to_owned(),
+            r#"{"event":"share_submitted","ts":1,"data":{"user":"x","user":"y"}}"#.to_owned(),
+            share_at(now() + TimeDelta::hours(1), 3000.0),
+            share_at(now() - TimeDelta::days(91), 4000.0),
+        ],
+    );
+
+    let first = replay(&db, &path, &[]).await;
+    let before = everything(&db).await;
+    let second = replay(&db, &path, &[]).await;
+
+    assert_eq!(first, json!({"read": 8, "applied": 3, "duplicate": 1, "malformed": 2, "rejected": 2}));
+    assert_eq!(second, json!({"read": 8, "applied": 0, "duplicate": 4, "malformed": 2, "rejected": 2}));
+    assert_eq!(everything(&db).await, before);
+    let mut reasons: Vec<String> =
+        sqlx::query_scalar("SELECT reason FROM ingest_dead_letters WHERE stream = 'replay:events.ndjson'")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["future_ts", "malformed_json", "malformed_json", "too_old"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_reads_and_checks_and_writes_nothing() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    let path = file(&dir, &[share_at(now(), 1000.0), "garbage".to_owned()]);
+
+    let summary = replay(&db, &path, &["--dry-run"]).await;
+
+    assert_eq!(summary, json!({"read": 2, "applied": 0, "duplicate": 0, "malformed": 1, "rejected": 0}));
+    assert_eq!(everything(&db).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_replay_takes_events_from_the_first_instant_up_to_but_not_at_the_last() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    let start = DateTime::from_timestamp(now().timestamp() - 3600, 0).unwrap();
+    let at = |n: i64| start + TimeDelta::seconds(n);
+    let path = file(&dir, &[0_i32, 9, 10, 19, 20].map(|n| share_at(at(n.into()), 1000.0 + f64::from(n))));
+    let text = |n: i64| at(n).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+
+    let summary = replay(&db, &path, &["--from", &text(9), "--to", &text(20)]).await;
+
+    assert_eq!(summary, json!({"read": 5, "applied": 3, "duplicate": 0, "malformed": 0, "rejected": 0}));
+    let kept: Vec<f64> = sqlx::query_scalar("SELECT share_diff FROM shares ORDER BY share_diff")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, [1009.0, 1010.0, 1019.0]);
+}
+
+#[tokio::test]
+async fn an_old_file_raises_bests_only_when_that_is_asked_for() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    db.user(USER).await;
+    let path = file(&dir, &[share_at(now() - TimeDelta::days(100), 4000.0)]);
+
+    let summary = replay(&db, &path, &["--allow-old"]).await;
+
+    assert_eq!(summary, json!({"read": 1, "applied": 1, "duplicate": 0, "malformed": 0, "rejected": 0}));
+    assert_eq!(db.number("SELECT count(*) FROM personal_bests WHERE best_difficulty = 4000").await, 3);
+    assert_eq!(db.number("SELECT count(*) FROM hourly_shares").await, 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_a_failure() {
+    let db = TestDb::new().await;
+
+    let ran = on(&db, &["replay", "/nonexistent/events.ndjson"]).await;
+
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("/nonexistent/events.ndjson"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_same_seed_simulates_the_same_bytes() {
+    let dir = TempDir::new().unwrap();
+    let mut files = Vec::new();
+    for (name, seed) in [("a", "7"), ("b", "7"), ("c", "8")] {
+        let path = dir.path().join(name);
+        let to = path.to_str().unwrap();
+        let start = "2026-02-23T00:00:00Z";
+
+        let args = ["simulate", "--events", "1000", "--seed", seed, "--start", start, "--to", to];
+        let ran = tbg(&args, &[]).await;
+
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        files.push(fs::read_to_string(&path).unwrap());
+    }
+    assert_eq!(files[0].lines().count(), 1000);
+    assert!(files[0] == files[1], "the same seed");
+    assert!(files[0] != files[2], "another seed");
+}
+
+#[tokio::test]
+async fn migrations_are_applied_once() {
+    let db = empty_database().await;
+
+    let first = on(&db, &["migrate"]).await;
+    let second = on(&db, &["migrate"]).await;
+
+    assert!(first.code == Some(0) && first.out.starts_with("Applied "), "{first:?}");
+    assert_eq!((second.code, second.out.as_str()), (Some(0), "The schema is up to date.\n"));
+    let applied = db.number("SELECT count(*) FROM _sqlx_migrations WHERE success").await;
+    assert_eq!(first.out, format!("Applied {applied} migration(s).\n"));
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_and_those_that_are_valid_now_are_applied_and_removed() {
+    let db = TestDb::new().await;
+    let line = share_at(now(), 1000.0);
+    let data = format!(r#"{{"user":"{USER}","sdiff":2000}}"#);
+    let entry = json!({"ts": ts(now()), "data": data}).to_string();
+    for (stream, id, payload, reason) in [
+        ("mining:refused", "1-0", line.as_str(), "bad_value"),
+        ("mining:share_submitted", "2-0", entry.as_str(), "apply_failed"),
+        ("mining:refused", "3-0", "still garbage", "malformed_json"),
+    ] {
+        sqlx::query(
+            "INSERT INTO ingest_dead_letters (stream, stream_id, payload, reason) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(stream)
+        .bind(id)
+        .bind(payload)
+        .bind(reason)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    }
+
+    let all = on(&db, &["dead-letters", "list"]).await;
+    let some = on(&db, &["dead-letters", "list", "--reason", "malformed_json"]).await;
+    let retried = on(&db, &["dead-letters", "retry"]).await;
+
+    assert!(all.out.ends_with("3 dead letter(s)\n"), "{all:?}");
+    assert!(all.out.contains("apply_failed mining:share_submitted/2-0"), "{all:?}");
+    assert!(some.out.contains("still garbage") && some.out.ends_with("1 dead letter(s)\n"), "{some:?}");
+    assert!(retried.code == Some(0) && retried.out.ends_with("2 applied, 1 still refused\n"), "{retried:?}");
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT stream_id FROM ingest_dead_letters").fetch_all(&db.pool).await.unwrap();
+    assert_eq!(left, ["3-0"]);
+    let shares: Vec<f64> = sqlx::query_scalar("SELECT share_diff FROM shares ORDER BY share_diff")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(shares, [1000.0, 2000.0]);
+}
+
+#[tokio::test]
+async fn config_shows_every_setting_with_its_origin_and_hides_secrets() {
+    let dir = TempDir::new().unwrap();
+    let secret = dir.path().join("redis_url");
+    fs::write(&secret, "redis://:hunter2@localhost/\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let settings = [
+        ("TBG_DATABASE_URL", "postgres://u:hunter2@localhost/d"),
+        ("TBG_REDIS_URL_FILE", secret),
+        ("TBG_INGEST_BATCH_SIZE", "7"),
+    ];
+
+    let ran = tbg(&["config"], &settings).await;
+
+    assert_eq!(ran.code, Some(0));
+    assert!(!format!("{ran:?}").contains("hunter2"));
+    for line in [
+        "TBG_DATABASE_URL=(hidden)  (environment)".to_owned(),
+        format!("TBG_REDIS_URL=(hidden)  ({secret})"),
+        "TBG_INGEST_BATCH_SIZE=7  (environment)".to_owned(),
+        "TBG_INGEST_FLUSH_MS=1000  (default)".to_owned(),
+        "TBG_REDIS_STREAM_MAXLEN=100000  (default)".to_owned(),
+    ] {
+        assert!(ran.out.lines().any(|shown| shown == line), "{line} is missing in:\n{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_finds_what_is_wrong_and_says_so_by_its_exit_code() {
+    let (db, redis) = (TestDb::new().await, TestRedis::with(Durability::Production).await);
+    let (empty, forgetful) = (empty_database().await, TestRedis::new().await);
+    let dir = TempDir::new().unwrap();
+    let (socket, spool) = (dir.path().join("events.sock"), dir.path().join("spool"));
+    let examine = async |database: &str, redis: &str| {
+        let settings = [
+            ("TBG_DATABASE_URL", database),
+            ("TBG_REDIS_URL", redis),
+            ("TBG_EVENT_SOCKET_PATH", socket.to_str().unwrap()),
+            ("TBG_SPOOL_DIR", spool.to_str().unwrap()),
+        ];
+        tbg(&["doctor"], &settings).await
+    };
+
+    let good = examine(&db.url(), &redis.server.url()).await;
+    let bad = examine(&empty.url(), &forgetful.server.url()).await;
+    let away = examine("postgres://u:hunter2@localhost:1/d", "redis://127.0.0.1:1/").await;
+    let unreadable = tbg(&["doctor"], &[("TBG_INGEST_MODE", "hunter2")]).await;
+
+    for name in ["settings", "database", "redis", "spool"] {
+        assert!(good.out.contains(&format!("  ok    {name}: ")), "{name}: {good:?}");
+    }
+    // What the kernel allows is not ours to choose here.
+    let machine_is_fine = !good.out.contains("  FIX   ");
+    assert_eq!(good.code, Some(i32::from(!machine_is_fine)), "{good:?}");
+    assert_eq!((bad.code, away.code, unreadable.code), (Some(1), Some(1), Some(1)));
+    assert!(bad.out.contains("  FIX   database: ") && bad.out.contains("tbg migrate"), "{bad:?}");
+    assert!(bad.out.contains("  FIX   redis: ") && bad.out.contains("appendonly yes"), "{bad:?}");
+    assert!(away.out.contains("  FIX   database: cannot connect"), "{away:?}");
+    assert!(away.out.contains("  FIX   redis: cannot connect"), "{away:?}");
+    assert!(unreadable.out.contains("TBG_INGEST_MODE"), "{unreadable:?}");
+    assert!(!format!("{away:?}{unreadable:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn the_version_is_that_of_the_package() {
+    let ran = tbg(&["version"], &[]).await;
+
+    let expected = concat!("tbg ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), expected));
+}
+
+#[tokio::test]
+async fn a_rebuild_says_from_what_it_rebuilt() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+
+    let empty = on(&db, &["rebuild"]).await;
+    replay(&db, &file(&dir, &[share_at(now(), 1000.0)]), &[]).await;
+    sqlx::query("DELETE FROM hourly_shares").execute(&db.pool).await.unwrap();
+    let full = on(&db, &["rebuild"]).await;
+
+    assert_eq!(
+        (empty.code, empty.out.as_str()),
+        (Some(0), "The archive is empty: nothing to rebuild from.\n")
+    );
+    assert!(full.code == Some(0) && full.out.starts_with("Rebuilt from 1 archived events"), "{full:?}");
+    assert_eq!(db.number("SELECT total FROM hourly_shares").await, 1);
+}
+
+#[tokio::test]
+async fn a_command_that_needs_the_database_fails_without_it_and_never_quotes_its_url() {
+    for args in [["migrate"].as_slice(), &["rebuild"], &["dead-letters", "list"], &["serve"]] {
+        let unset = tbg(args, &[("TBG_DATABASE_URL", "")]).await;
+
+        assert_eq!(unset.code, Some(1), "{args:?}: {unset:?}");
+        assert!(unset.err.contains("TBG_DATABASE_URL"), "{args:?}: {unset:?}");
+    }
+    let settings = [("TBG_DATABASE_URL", "postgres://u:hunter2@localhost:1/d")];
+    let away = tbg(&["migrate"], &settings).await;
+    assert_eq!(away.code, Some(1), "{away:?}");
+    assert!(!away.err.contains("hunter2"), "{away:?}");
+}
