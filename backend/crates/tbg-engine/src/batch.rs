@@ -1,6 +1,7 @@
 //! What a transaction is about: applied events in order, and who holds their addresses.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tbg_core::users::Holder;
@@ -14,7 +15,7 @@ pub struct BatchEvent {
     /// Its identity, see [`event_key`](crate::key::event_key).
     pub key: Uuid,
     /// The event.
-    pub pool: PoolEvent,
+    pub pool: Arc<PoolEvent>,
     /// Older than the ledger can vouch for (`replay --allow-old`): takes part in maxima only, never in
     /// counters or raw rows.
     pub aged: bool,

@@ -11,8 +11,7 @@ use uuid::Uuid;
 use crate::batch::{Batch, BatchEvent};
 use crate::dead_letters::DeadLetter;
 use crate::decode::MAX_AGE;
-use crate::event::PoolEvent;
-use crate::key::{KeyRule, event_key};
+use crate::key::{Identified, KeyRule};
 use crate::push::Push;
 use crate::reactor::{AnyReactor, Reactor};
 use crate::store;
@@ -71,7 +70,7 @@ impl Engine {
     pub async fn apply(
         &self,
         conn: &mut PgConnection,
-        events: Vec<PoolEvent>,
+        events: Vec<impl Into<Identified>>,
         letters: &[DeadLetter],
         now: DateTime<Utc>,
     ) -> Result<Outcome, sqlx::Error> {
@@ -82,6 +81,7 @@ impl Engine {
         store::insert_letters(&mut tx, letters).await?;
         outcome.stages.push(("engine", "begin", stage.lap()));
 
+        let events = events.into_iter().map(Into::into).collect();
         let batch = deduplicate(&mut tx, events, now, &mut outcome).await?;
         outcome.stages.push(("engine", "ledger", stage.lap()));
 
@@ -146,30 +146,23 @@ pub async fn take_turn(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// Orders the events, drops those that the ledger or the batch itself already knows, and records the rest.
 async fn deduplicate(
     conn: &mut PgConnection,
-    events: Vec<PoolEvent>,
+    mut events: Vec<Identified>,
     now: DateTime<Utc>,
     outcome: &mut Outcome,
 ) -> Result<Batch, sqlx::Error> {
-    let mut keyed: Vec<(Uuid, KeyRule, PoolEvent)> = events
-        .into_iter()
-        .map(|event| {
-            let (key, rule) = event_key(&event);
-            (key, rule, event)
-        })
-        .collect();
-    keyed.sort_by_key(|(key, _, event)| (event.ts, *key));
-    let (Some(first), Some(last)) = (keyed.first(), keyed.last()) else {
+    events.sort_by_key(|identified| (identified.event.ts, identified.key));
+    let (Some(first), Some(last)) = (events.first(), events.last()) else {
         return Ok(Batch::default());
     };
-    let (from, to) = (first.2.ts - DUPLICATE_WINDOW, last.2.ts + DUPLICATE_WINDOW);
-    let keys: Vec<Uuid> = keyed.iter().map(|(key, ..)| *key).collect();
-    let mut seen: HashMap<Uuid, Vec<DateTime<Utc>>> = HashMap::with_capacity(keyed.len());
+    let (from, to) = (first.event.ts - DUPLICATE_WINDOW, last.event.ts + DUPLICATE_WINDOW);
+    let keys: Vec<Uuid> = events.iter().map(|identified| identified.key).collect();
+    let mut seen: HashMap<Uuid, Vec<DateTime<Utc>>> = HashMap::with_capacity(events.len());
     for (key, ts) in store::ledger_rows(conn, &keys, from, to).await? {
         seen.entry(key).or_default().push(ts);
     }
-    let mut batch = Batch { events: Vec::with_capacity(keyed.len()), processed_at: now, ..Batch::default() };
-    let mut new_rows = Vec::with_capacity(keyed.len());
-    for (key, rule, pool) in keyed {
+    let mut batch = Batch { events: Vec::with_capacity(events.len()), processed_at: now, ..Batch::default() };
+    let mut new_rows = Vec::with_capacity(events.len());
+    for Identified { key, rule, event: pool } in events {
         let event = pool.kind.label();
         let times = seen.entry(key).or_default();
         if times.iter().any(|ts| is_duplicate(rule, *ts, pool.ts)) {
@@ -191,6 +184,8 @@ async fn deduplicate(
         }
         batch.events.push(BatchEvent { key, pool, aged });
     }
+    // In key order, neighbours of the index are written one after the other.
+    new_rows.sort_unstable();
     store::insert_ledger(conn, &new_rows).await?;
     Ok(batch)
 }

@@ -1,5 +1,7 @@
 //! What identifies an event, and what a worker is called (contract `mining.md` §1, §3.4).
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -36,6 +38,24 @@ pub enum KeyRule {
     /// The same key is the same event when the two are less than two seconds apart: the pool may emit
     /// one share several times within microseconds, while a later share may reach the same difficulty.
     Window,
+}
+
+/// An event with its identity. Cheap to clone; made where events are decoded, beside the writer.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    /// The identity.
+    pub key: Uuid,
+    /// How events with the same identity relate.
+    pub rule: KeyRule,
+    /// The event.
+    pub event: Arc<PoolEvent>,
+}
+
+impl From<PoolEvent> for Identified {
+    fn from(event: PoolEvent) -> Self {
+        let (key, rule) = event_key(&event);
+        Self { key, rule, event: Arc::new(event) }
+    }
 }
 
 /// The identity of an event: the first 16 bytes of SHA-256 over its identifying fields.

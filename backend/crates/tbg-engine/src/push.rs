@@ -64,14 +64,19 @@ impl Publisher {
         now: DateTime<Utc>,
     ) -> usize {
         let chosen = self.choose(pushes, now);
-        if chosen.is_empty() {
+        let count = chosen.len();
+        if count == 0 {
             return 0;
         }
-        let mut pipe = redis::pipe();
-        let count = chosen.len();
-        for push in chosen {
-            pipe.publish(push.channel, (push.body)().to_string()).ignore();
-        }
+        // Thousands of messages are made on a thread of their own, not on a worker of the runtime.
+        let making = tokio::task::spawn_blocking(move || {
+            let mut pipe = redis::Pipeline::with_capacity(count);
+            for push in chosen {
+                pipe.publish(push.channel, (push.body)().to_string()).ignore();
+            }
+            pipe
+        });
+        let Ok(pipe) = making.await else { return 0 };
         match pipe.query_async::<()>(redis).await {
             Ok(()) => count,
             Err(error) => {

@@ -12,7 +12,8 @@ pub mod streams;
 
 pub use self::socket::QUEUE_CAPACITY;
 use crate::dead_letters::DeadLetter;
-use crate::event::{EventKind, PoolEvent};
+use crate::event::EventKind;
+use crate::key::Identified;
 
 /// Prefix of all streams.
 pub const STREAM_PREFIX: &str = "mining:";
@@ -45,5 +46,5 @@ pub struct Entry {
     /// Entry id.
     pub id: String,
     /// The event, or why there is none.
-    pub content: Result<PoolEvent, Box<DeadLetter>>,
+    pub content: Result<Identified, Box<DeadLetter>>,
 }

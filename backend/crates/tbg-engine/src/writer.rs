@@ -24,6 +24,7 @@ use crate::dead_letters::DeadLetter;
 use crate::decode::{Reason, Refusal, check_age};
 use crate::engine::{Engine, Outcome};
 use crate::event::PoolEvent;
+use crate::key::Identified;
 use crate::settle::{BatchReport, Committed, Settler};
 use crate::source::streams::{self, ReadLimits, StreamReader};
 use crate::source::{Entry, EntryId, stream_names};
@@ -226,12 +227,12 @@ impl Writer {
             if deliveries < MAX_DELIVERIES {
                 tracing::warn!(
                     deliveries,
-                    event = event.kind.label(),
+                    event = event.event.kind.label(),
                     "an event was refused; it comes again"
                 );
                 continue;
             }
-            let letters = vec![letter_of_poison(&id, &event, deliveries)];
+            let letters = vec![letter_of_poison(&id, &event.event, deliveries)];
             if let Some(outcome) = self.try_apply(conn, Vec::new(), &letters).await? {
                 settler.settle(Committed { ids: vec![id], letters, outcome }).await?;
             }
@@ -243,7 +244,7 @@ impl Writer {
     async fn try_apply(
         &self,
         conn: &mut PgConnection,
-        events: Vec<PoolEvent>,
+        events: Vec<Identified>,
         letters: &[DeadLetter],
     ) -> anyhow::Result<Option<Outcome>> {
         let applying = self.engine.apply(conn, events, letters, self.clock.now());
@@ -300,7 +301,7 @@ fn letter_of_poison(id: &EntryId, event: &PoolEvent, deliveries: i32) -> DeadLet
 /// A batch taken apart: ids of events first, then of letters, both in order.
 struct Sorted {
     ids: Vec<EntryId>,
-    events: Vec<PoolEvent>,
+    events: Vec<Identified>,
     letters: Vec<DeadLetter>,
 }
 
@@ -312,15 +313,15 @@ impl Sorted {
         let names = stream_names();
         for Entry { stream, id, content } in entries {
             let refused = match content {
-                Ok(event) => match check_age(&event, now, false) {
+                Ok(identified) => match check_age(&identified.event, now, false) {
                     Ok(()) => {
                         sorted.ids.push((stream, id));
-                        sorted.events.push(event);
+                        sorted.events.push(identified);
                         continue;
                     }
                     Err(refusal) => {
                         let name = names.get(stream).map_or("", String::as_str);
-                        DeadLetter::new(name, &id, refusal, event.to_envelope().as_bytes())
+                        DeadLetter::new(name, &id, refusal, identified.event.to_envelope().as_bytes())
                     }
                 },
                 Err(letter) => *letter,

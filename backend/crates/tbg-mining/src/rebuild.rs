@@ -7,6 +7,7 @@
 //! announced or celebrated anew.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
@@ -100,7 +101,7 @@ fn read(row: &sql::Archived) -> Option<(BatchEvent, Owner)> {
         .ok()?;
     let key = row.event_key.unwrap_or_else(|| event_key(&pool).0);
     let owner = row.event_key.map(|_| row.user_id.map(UserId));
-    Some((BatchEvent { key, pool, aged: false }, owner))
+    Some((BatchEvent { key, pool: Arc::new(pool), aged: false }, owner))
 }
 
 /// Events that can be folded together: each address has one holder.
@@ -143,7 +144,9 @@ impl Chunk {
         let batch = Batch { events, holders: resolve(conn, owners).await?, processed_at: last };
         let state = reactor.load(conn, &batch).await?;
         let mut changes = reactor.react(state, &batch, &[]).changes;
-        changes.rollups.weekly.retain(|(_, monday), _| *monday >= weeks_from);
+        for weeks in changes.rollups.weekly.values_mut() {
+            weeks.retain(|monday, _| *monday >= weeks_from);
+        }
         store::upsert_rollups(conn, &changes.rollups).await?;
         store::upsert_bests(conn, &changes.rollups.bests).await?;
         store::upsert_network(conn, &changes.network).await?;

@@ -39,6 +39,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::world::World;
 
 /// Datagrams that a socket should hold; the kernel's default of 10 drops bursts.
+/// The allocator of the program that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const WANTED_QUEUE: usize = 4096;
 const QUEUE_LIMIT: &str = "/proc/sys/net/unix/max_dgram_qlen";
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results");

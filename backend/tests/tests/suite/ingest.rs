@@ -131,7 +131,8 @@ async fn hours_days_and_weeks_add_up_exactly_in_one_batch_and_in_many() {
         ];
         assert_eq!(days, expected);
 
-        let weeks: Vec<(NaiveDate, Option<i64>, f64, DateTime<Utc>, i64)> = sqlx::query_as(
+        type Week = (NaiveDate, Option<i64>, f64, DateTime<Utc>, i64);
+        let weeks: Vec<Week> = sqlx::query_as(
             "SELECT week_start, user_id, best_difficulty, best_share_time, total_shares FROM weekly_best_diff",
         )
         .fetch_all(&game.db.pool)

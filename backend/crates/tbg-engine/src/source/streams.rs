@@ -5,6 +5,7 @@
 //! are counted as lost.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -15,6 +16,7 @@ use super::{Entry, EntryId, GROUP, REFUSED_STREAM, STREAM_PREFIX, stream_names};
 use crate::dead_letters::{DEAD_LETTER_STREAM, DEAD_LETTER_STREAM_MAXLEN, DeadLetter};
 use crate::decode::{Reason, Refusal, decode_entry};
 use crate::event::{EventKind, PoolEvent};
+use crate::key::Identified;
 
 /// Longest wait for entries in one read.
 const BLOCK: Duration = Duration::from_secs(5);
@@ -43,9 +45,12 @@ pub struct StreamReader {
     conn: MultiplexedConnection,
     consumer: String,
     limits: ReadLimits,
-    streams: Vec<String>,
+    streams: Arc<[String]>,
     claimed: Instant,
 }
+
+/// An entry as Redis gave it: the stream's index and `[id, [field, value, …]]`.
+type RawEntry = (usize, Value);
 
 impl StreamReader {
     /// A reader; makes the consumer groups where they are missing.
@@ -57,7 +62,8 @@ impl StreamReader {
         consumer: String,
         limits: ReadLimits,
     ) -> RedisResult<Self> {
-        let mut reader = Self { conn, consumer, limits, streams: stream_names(), claimed: Instant::now() };
+        let mut reader =
+            Self { conn, consumer, limits, streams: stream_names().into(), claimed: Instant::now() };
         reader.create_groups().await?;
         Ok(reader)
     }
@@ -67,6 +73,11 @@ impl StreamReader {
     /// # Errors
     /// When Redis does not answer.
     pub async fn abandoned(&mut self, idle: Duration) -> RedisResult<Vec<Entry>> {
+        let raw = self.claim_all(idle).await?;
+        Ok(self.decode(raw).await)
+    }
+
+    async fn claim_all(&mut self, idle: Duration) -> RedisResult<Vec<RawEntry>> {
         let mut entries = Vec::new();
         for stream in 0..self.streams.len() {
             let mut cursor = "0-0".to_owned();
@@ -90,7 +101,7 @@ impl StreamReader {
     pub async fn next(&mut self) -> RedisResult<Vec<Entry>> {
         let mut entries = Vec::new();
         if self.claimed.elapsed() >= CLAIM_EVERY {
-            entries = self.abandoned(CLAIM_IDLE).await?;
+            entries = self.claim_all(CLAIM_IDLE).await?;
         }
         let started = Instant::now();
         for read in 0..self.limits.reads {
@@ -108,17 +119,37 @@ impl StreamReader {
                 break;
             }
         }
-        Ok(entries)
+        Ok(self.decode(entries).await)
+    }
+
+    /// Decodes on a thread of its own: thousands of entries would keep a worker of the runtime, and with
+    /// it the writer's conversation with the database, waiting.
+    async fn decode(&self, raw: Vec<RawEntry>) -> Vec<Entry> {
+        if raw.is_empty() {
+            return Vec::new();
+        }
+        let streams = Arc::clone(&self.streams);
+        let decoding = tokio::task::spawn_blocking(move || {
+            raw.into_iter().filter_map(|(stream, item)| decode_item(&streams, stream, item)).collect()
+        });
+        match decoding.await {
+            Ok(entries) => entries,
+            Err(error) => {
+                // Not acknowledged, so the entries come again; after five times they are tried alone.
+                tracing::error!(%error, "decoding crashed");
+                Vec::new()
+            }
+        }
     }
 
     /// One read; says whether a stream had as many entries as were asked for.
-    async fn read(&mut self, block: Option<Duration>) -> RedisResult<(Vec<Entry>, bool)> {
+    async fn read(&mut self, block: Option<Duration>) -> RedisResult<(Vec<RawEntry>, bool)> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(self.limits.count);
         if let Some(block) = block {
             command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX));
         }
-        command.arg("STREAMS").arg(&self.streams);
+        command.arg("STREAMS").arg(&*self.streams);
         self.streams.iter().for_each(|_| {
             command.arg(">");
         });
@@ -131,7 +162,7 @@ impl StreamReader {
                 continue;
             };
             let before = entries.len();
-            entries.extend(items_of(items).into_iter().filter_map(|item| self.entry(stream, item)));
+            entries.extend(items_of(items).into_iter().map(|item| (stream, item)));
             more |= entries.len() - before >= self.limits.count;
         }
         Ok((entries, more))
@@ -142,7 +173,7 @@ impl StreamReader {
         stream: usize,
         idle: Duration,
         cursor: &str,
-    ) -> RedisResult<(String, Vec<Entry>)> {
+    ) -> RedisResult<(String, Vec<RawEntry>)> {
         let reply: Value = cmd("XAUTOCLAIM")
             .arg(self.streams.get(stream))
             .arg(GROUP)
@@ -163,22 +194,11 @@ impl StreamReader {
             metrics::counter!(INGEST_EVENTS_TOTAL, "event" => event, "outcome" => "lost")
                 .increment(deleted.len() as u64);
         }
-        let entries = claimed.into_iter().filter_map(|item| self.entry(stream, item)).collect();
-        Ok((next, entries))
-    }
-
-    /// Decodes one `[id, [field, value, …]]`.
-    fn entry(&self, stream: usize, item: Value) -> Option<Entry> {
-        let mut parts = items_of(item).into_iter();
-        let id = parts.next().as_ref().and_then(text)?;
-        let fields = items_of(parts.next()?);
-        let name = self.streams.get(stream)?;
-        let content = decode_fields(name, &id, fields);
-        Some(Entry { stream, id, content })
+        Ok((next, claimed.into_iter().map(|item| (stream, item)).collect()))
     }
 
     async fn create_groups(&mut self) -> RedisResult<()> {
-        for stream in &self.streams {
+        for stream in self.streams.iter() {
             let created = cmd("XGROUP")
                 .arg("CREATE")
                 .arg(stream)
@@ -194,6 +214,15 @@ impl StreamReader {
         }
         Ok(())
     }
+}
+
+/// Decodes one `[id, [field, value, …]]`.
+fn decode_item(streams: &[String], stream: usize, item: Value) -> Option<Entry> {
+    let mut parts = items_of(item).into_iter();
+    let id = parts.next().as_ref().and_then(text)?;
+    let fields = items_of(parts.next()?);
+    let content = decode_fields(streams.get(stream)?, &id, fields).map(Identified::from);
+    Some(Entry { stream, id, content })
 }
 
 fn decode_fields(stream: &str, id: &str, fields: Vec<Value>) -> Result<PoolEvent, Box<DeadLetter>> {

@@ -1,5 +1,7 @@
 //! One batch, folded: from what is known and what happened to what is written and pushed.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tbg_bitcoin::Network;
@@ -7,7 +9,7 @@ use tbg_core::UserId;
 use tbg_core::outbox::DomainEvent;
 use tbg_engine::event::{BlockFound, NetworkBlock, Share};
 use tbg_engine::push::{Push, Throttle};
-use tbg_engine::{Batch, BatchEvent, EventKind, Reaction};
+use tbg_engine::{Batch, BatchEvent, EventKind, PoolEvent, Reaction};
 use uuid::Uuid;
 
 use super::blocks::{Block, Merged, merge, with_commas};
@@ -45,16 +47,8 @@ pub struct Reserved {
 /// A row of the archive.
 #[derive(Clone, Debug)]
 pub struct RawEvent {
-    /// Event time.
-    pub ts: DateTime<Utc>,
-    /// Event name.
-    pub event_type: String,
-    /// Kind of pool.
-    pub source: String,
-    /// The `data` object.
-    pub payload: String,
-    /// Region of the pool.
-    pub region: String,
+    /// The event.
+    pub event: Arc<PoolEvent>,
     /// Identity.
     pub key: Uuid,
     /// Who held the address.
@@ -66,20 +60,10 @@ pub struct RawEvent {
 pub struct RawShare {
     /// Row id.
     pub id: i64,
-    /// Event time.
-    pub time: DateTime<Utc>,
-    /// Address.
-    pub address: String,
-    /// Short worker name.
-    pub worker: String,
-    /// The share.
-    pub share: Share,
+    /// The event, a share.
+    pub event: Arc<PoolEvent>,
     /// Whether it solved a block.
     pub is_block: bool,
-    /// Kind of pool.
-    pub source: String,
-    /// Region of the pool.
-    pub region: String,
 }
 
 /// A row of `activity_feed` about a block.
@@ -184,15 +168,8 @@ impl Folding<'_> {
             _ => {}
         }
         if self.mode.persist_raw && !event.aged {
-            self.changes.events.push(RawEvent {
-                ts: event.pool.ts,
-                event_type: event.pool.kind.name().to_owned(),
-                source: event.pool.source.clone(),
-                payload: event.pool.payload.clone(),
-                region: event.pool.region.clone(),
-                key: event.key,
-                user_id: user,
-            });
+            let row = RawEvent { event: Arc::clone(&event.pool), key: event.key, user_id: user };
+            self.changes.events.push(row);
         }
     }
 
@@ -209,16 +186,7 @@ impl Folding<'_> {
             && self.blocks.iter().any(|block| block.is_solved_by(&pool.user, pool.ts, share.sdiff));
         let id = if self.mode.persist_raw && !event.aged { self.reserved.shares.pop() } else { None };
         if let Some(id) = id {
-            self.changes.shares.push(RawShare {
-                id,
-                time: pool.ts,
-                address: pool.user.clone(),
-                worker: pool.worker.clone(),
-                share: share.clone(),
-                is_block,
-                source: pool.source.clone(),
-                region: pool.region.clone(),
-            });
+            self.changes.shares.push(RawShare { id, event: Arc::clone(pool), is_block });
         }
         if !pool.has_miner() {
             return;
@@ -293,6 +261,11 @@ impl Folding<'_> {
                 self.settle_block(block, merged);
             }
         }
+        // Neighbours in the indexes by address are written one after the other: the pages stay in cache.
+        self.changes.events.sort_by(|a, b| a.event.user.cmp(&b.event.user));
+        self.changes
+            .shares
+            .sort_by(|a, b| (&a.event.user, &a.event.worker).cmp(&(&b.event.user, &b.event.worker)));
         let published = self.changes.network.iter().map(|(_, block)| block.height).max();
         if published.is_some() || !self.changes.blocks.is_empty() {
             self.changes.confirm_from = published.max(network_height);

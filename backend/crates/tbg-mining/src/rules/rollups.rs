@@ -130,11 +130,11 @@ pub struct Week {
 #[derive(Clone, Debug, Default)]
 pub struct Rollups {
     /// By address and hour.
-    pub hourly: BTreeMap<(String, DateTime<Utc>), Hour>,
+    pub hourly: BTreeMap<String, BTreeMap<DateTime<Utc>, Hour>>,
     /// By user and day.
     pub daily: BTreeMap<(UserId, NaiveDate), Sum>,
     /// By address and Monday.
-    pub weekly: BTreeMap<(String, NaiveDate), Week>,
+    pub weekly: BTreeMap<String, BTreeMap<NaiveDate, Week>>,
     /// By user, time frame and period: bests that changed.
     pub bests: BTreeMap<(UserId, Timeframe, Option<String>), Best>,
 }
@@ -142,8 +142,8 @@ pub struct Rollups {
 impl Rollups {
     /// Counts a share of `address`, held by `user`.
     pub fn count(&mut self, address: &str, user: Option<UserId>, ts: DateTime<Utc>, share: &Share) {
-        let hourly = self.hourly.entry((address.to_owned(), hour_of(ts)));
-        hourly.or_insert(Hour { user_id: user, sum: Sum::default() }).sum.add(share);
+        let hour = self.hourly.entry(address.to_owned()).or_default().entry(hour_of(ts));
+        hour.or_insert(Hour { user_id: user, sum: Sum::default() }).sum.add(share);
         if let Some(user) = user {
             self.daily.entry((user, ts.date_naive())).or_default().add(share);
         }
@@ -163,8 +163,8 @@ impl Rollups {
     }
 
     fn week(&mut self, address: &str, user: Option<UserId>, ts: DateTime<Utc>) -> &mut Week {
-        let key = (address.to_owned(), IsoWeek::of(ts).monday());
-        self.weekly.entry(key).or_insert(Week { user_id: user, shares: 0, best: None })
+        let week = self.weekly.entry(address.to_owned()).or_default().entry(IsoWeek::of(ts).monday());
+        week.or_insert(Week { user_id: user, shares: 0, best: None })
     }
 }
 

@@ -31,16 +31,16 @@ pub(crate) async fn insert_events(conn: &mut PgConnection, events: &[RawEvent]) 
     let statement = "COPY mining_events (ts, event_type, source, payload, region, event_key, user_id)
                      FROM STDIN (FORMAT binary)";
     let mut copy = CopyRows::begin(conn, statement, 7).await?;
-    for event in events {
+    for RawEvent { event, key, user_id } in events {
         copy.row()
             .await?
             .field(event.ts)?
-            .field(&event.event_type)?
+            .field(event.kind.name())?
             .field(&event.source)?
             .field(JsonText(&event.payload))?
             .field(&event.region)?
-            .field(event.key)?
-            .field(event.user_id.map(|user| user.0))?;
+            .field(key)?
+            .field(user_id.map(|user| user.0))?;
     }
     copy.finish().await?;
     Ok(())
@@ -55,14 +55,15 @@ pub(crate) async fn insert_shares(conn: &mut PgConnection, shares: &[RawShare]) 
                       nonce, nonce2, block_hash, reject_reason, source, region)
          FROM STDIN (FORMAT binary)";
     let mut copy = CopyRows::begin(conn, statement, 15).await?;
-    for RawShare { id, time, address, worker, share, is_block, source, region } in shares {
+    for RawShare { id, event, is_block } in shares {
+        let Some(share) = event.share() else { continue };
         let reject_reason = Some(&share.reject_reason).filter(|reason| !reason.is_empty());
         copy.row()
             .await?
             .field(id)?
-            .field(time)?
-            .field(address)?
-            .field(worker)?
+            .field(event.ts)?
+            .field(&event.user)?
+            .field(&event.worker)?
             .field(share.diff)?
             .field(share.sdiff)?
             .field(share.accepted)?
@@ -72,8 +73,8 @@ pub(crate) async fn insert_shares(conn: &mut PgConnection, shares: &[RawShare]) 
             .field(&share.nonce2)?
             .field(&share.hash)?
             .field(reject_reason)?
-            .field(source)?
-            .field(region)?;
+            .field(&event.source)?
+            .field(&event.region)?;
     }
     copy.finish().await?;
     Ok(())

@@ -70,15 +70,14 @@ pub(crate) async fn upsert_rollups(conn: &mut PgConnection, rollups: &Rollups) -
 
 async fn upsert_hourly(
     conn: &mut PgConnection,
-    rows: &BTreeMap<(String, DateTime<Utc>), Hour>,
+    rows: &BTreeMap<String, BTreeMap<DateTime<Utc>, Hour>>,
 ) -> Result<(), sqlx::Error> {
+    let (addresses, buckets, rows) = flatten(rows);
     if rows.is_empty() {
         return Ok(());
     }
-    let addresses: Vec<String> = rows.keys().map(|(address, _)| address.clone()).collect();
-    let buckets: Vec<DateTime<Utc>> = rows.keys().map(|(_, bucket)| *bucket).collect();
-    let users: Vec<Option<i64>> = rows.values().map(|hour| hour.user_id.map(|user| user.0)).collect();
-    let sums = SumColumns::of(rows.values().map(|hour| &hour.sum));
+    let users: Vec<Option<i64>> = rows.iter().map(|hour| hour.user_id.map(|user| user.0)).collect();
+    let sums = SumColumns::of(rows.iter().map(|hour| &hour.sum));
     sqlx::query!(
         "INSERT INTO hourly_shares AS h (btc_address, bucket, user_id, total, accepted, rejected, work, sum_share_diff, best_diff)
          SELECT * FROM unnest($1::TEXT[], $2::TIMESTAMPTZ[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[],
@@ -147,17 +146,16 @@ async fn upsert_daily(
 
 async fn upsert_weekly(
     conn: &mut PgConnection,
-    rows: &BTreeMap<(String, NaiveDate), Week>,
+    rows: &BTreeMap<String, BTreeMap<NaiveDate, Week>>,
 ) -> Result<(), sqlx::Error> {
+    let (addresses, mondays, rows) = flatten(rows);
     if rows.is_empty() {
         return Ok(());
     }
-    let addresses: Vec<String> = rows.keys().map(|(address, _)| address.clone()).collect();
-    let mondays: Vec<NaiveDate> = rows.keys().map(|(_, monday)| *monday).collect();
-    let users: Vec<Option<i64>> = rows.values().map(|week| week.user_id.map(|user| user.0)).collect();
-    let bests: Vec<f64> = rows.values().map(|week| week.best.map_or(0.0, |best| best.0)).collect();
-    let times: Vec<Option<DateTime<Utc>>> = rows.values().map(|week| week.best.map(|best| best.1)).collect();
-    let shares: Vec<i64> = rows.values().map(|week| week.shares).collect();
+    let users: Vec<Option<i64>> = rows.iter().map(|week| week.user_id.map(|user| user.0)).collect();
+    let bests: Vec<f64> = rows.iter().map(|week| week.best.map_or(0.0, |best| best.0)).collect();
+    let times: Vec<Option<DateTime<Utc>>> = rows.iter().map(|week| week.best.map(|best| best.1)).collect();
+    let shares: Vec<i64> = rows.iter().map(|week| week.shares).collect();
     sqlx::query!(
         "INSERT INTO weekly_best_diff AS w (btc_address, week_start, user_id, best_difficulty, best_share_time, total_shares)
          SELECT * FROM unnest($1::TEXT[], $2::DATE[], $3::BIGINT[], $4::FLOAT8[], $5::TIMESTAMPTZ[], $6::BIGINT[])
@@ -215,6 +213,19 @@ pub(crate) async fn upsert_bests(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Addresses, periods and rows side by side, in key order.
+fn flatten<K: Copy, V>(map: &BTreeMap<String, BTreeMap<K, V>>) -> (Vec<String>, Vec<K>, Vec<&V>) {
+    let (mut addresses, mut periods, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (address, by_period) in map {
+        for (period, row) in by_period {
+            addresses.push(address.clone());
+            periods.push(*period);
+            rows.push(row);
+        }
+    }
+    (addresses, periods, rows)
 }
 
 #[derive(Default)]
