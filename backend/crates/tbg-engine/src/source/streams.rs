@@ -27,7 +27,7 @@ const CLAIM_EVERY: Duration = Duration::from_secs(30);
 
 /// Reads that a backlog may add to one transaction: rollups have one upsert per miner and batch, so large
 /// batches are cheap batches.
-pub const READS_PER_BATCH: usize = 16;
+pub const READS_PER_BATCH: usize = 32;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,8 @@ use tbg_core::db;
 
 /// Datagrams that the kernel must be able to queue (contract `mining.md` §2.1).
 const MIN_DGRAM_QUEUE: u64 = 4096;
+/// Bytes that a sender may have in a queue; a datagram takes about 1.3 KiB of it.
+const MIN_SEND_BUFFER: u64 = 4 * 1024 * 1024;
 /// Sockets, files and connections of one replica.
 const MIN_OPEN_FILES: u64 = 16_384;
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +39,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         ("pool socket", pool_socket(&settings)),
         ("spool", spool(&settings)),
         ("datagram queue", datagram_queue()),
+        ("send buffer", send_buffer()),
         ("open files", open_files()),
     ];
     for (name, finding) in &checks {
@@ -150,9 +153,24 @@ fn writable(dir: &Path) -> bool {
     made.is_ok()
 }
 
+fn kernel_setting(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The pool sends from one socket: its send buffer bounds what waits in our queue.
+fn send_buffer() -> Finding {
+    match kernel_setting("/proc/sys/net/core/wmem_default") {
+        Some(bytes) if bytes >= MIN_SEND_BUFFER => Finding::Good(format!("{bytes} bytes")),
+        Some(bytes) => Finding::Bad {
+            found: format!("a sender may queue {bytes} bytes, some {} datagrams", bytes / 1_300),
+            remedy: "sysctl -w net.core.wmem_default=8388608 before the pool starts (and in /etc/sysctl.d)",
+        },
+        None => Finding::Note("cannot be read on this system".to_owned()),
+    }
+}
+
 fn datagram_queue() -> Finding {
-    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
-    match limit.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+    match kernel_setting("/proc/sys/net/unix/max_dgram_qlen") {
         Some(limit) if limit >= MIN_DGRAM_QUEUE => Finding::Good(format!("{limit} datagrams")),
         Some(limit) => Finding::Bad {
             found: format!("the kernel queues {limit} datagrams: bursts of the pool are dropped"),

@@ -68,6 +68,14 @@ impl World {
         dir.close().context("cannot remove the temporary folder")
     }
 
+    /// Writes everything out and gives WAL files back for use again.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn checkpoint(&self) -> anyhow::Result<()> {
+        self.postgres.run_sql("postgres", "CHECKPOINT").await.map(|_| ())
+    }
+
     /// A value of Redis' `INFO`.
     ///
     /// # Errors
