@@ -22,6 +22,8 @@ use crate::key::Identified;
 const BLOCK: Duration = Duration::from_secs(5);
 /// A pending entry that nobody touched for this long is claimed.
 const CLAIM_IDLE: Duration = Duration::from_secs(60);
+/// A consumer that holds nothing and has not asked for this many milliseconds is gone.
+const CONSUMER_GONE_MS: usize = 3_600_000;
 /// How often abandoned entries are looked for.
 const CLAIM_EVERY: Duration = Duration::from_secs(30);
 
@@ -65,6 +67,7 @@ impl StreamReader {
         let mut reader =
             Self { conn, consumer, limits, streams: stream_names().into(), claimed: Instant::now() };
         reader.create_groups().await?;
+        reader.forget_consumers().await?;
         Ok(reader)
     }
 
@@ -195,6 +198,25 @@ impl StreamReader {
                 .increment(deleted.len() as u64);
         }
         Ok((next, claimed.into_iter().map(|item| (stream, item)).collect()))
+    }
+
+    /// Removes consumers of processes that ended long ago; each start has a name of its own.
+    async fn forget_consumers(&mut self) -> RedisResult<()> {
+        for stream in self.streams.iter() {
+            let mut command = cmd("XINFO");
+            command.arg("CONSUMERS").arg(stream).arg(GROUP);
+            let consumers: Value = command.query_async(&mut self.conn).await?;
+            for consumer in items_of(consumers).into_iter().map(named) {
+                let idle = number(&consumer, "idle").unwrap_or(0);
+                let gone = number(&consumer, "pending") == Some(0) && idle > CONSUMER_GONE_MS;
+                if let Some(name) = consumer.get("name").and_then(text).filter(|_| gone) {
+                    let mut command = cmd("XGROUP");
+                    command.arg("DELCONSUMER").arg(stream).arg(GROUP).arg(name);
+                    command.query_async::<()>(&mut self.conn).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn create_groups(&mut self) -> RedisResult<()> {
@@ -351,7 +373,7 @@ pub async fn backlog(redis: &mut impl ConnectionLike) -> RedisResult<Backlog> {
     let streams = stream_names();
     let mut pipeline = pipe();
     for stream in &streams {
-        pipeline.cmd("XLEN").arg(stream);
+        pipeline.cmd("XINFO").arg("STREAM").arg(stream);
         pipeline.cmd("XINFO").arg("GROUPS").arg(stream);
     }
     // Asking about a stream that does not exist is an error of that one command only.
@@ -359,37 +381,41 @@ pub async fn backlog(redis: &mut impl ConnectionLike) -> RedisResult<Backlog> {
     let replies: Vec<RedisResult<Value>> = pipeline.query_async(redis).await?;
     let mut backlog = Backlog::default();
     for pair in replies.chunks(2) {
-        let length = match pair.first() {
-            Some(Ok(Value::Int(length))) => usize::try_from(*length).unwrap_or(0),
-            _ => 0,
-        };
-        let behind = match pair.get(1) {
-            Some(Ok(groups)) => behind(groups.clone(), length),
-            _ => length,
-        };
+        let [Ok(stream), Ok(groups)] = pair else { continue };
+        let behind = behind(stream.clone(), groups.clone());
         backlog.total += behind;
         backlog.longest = backlog.longest.max(behind);
     }
     Ok(backlog)
 }
 
-/// Pending plus unread entries of our group, from the reply of `XINFO GROUPS`; all of a stream that no
-/// group reads.
-fn behind(groups: Value, length: usize) -> usize {
+/// Pending plus unread entries of our group; all of a stream that no group reads. Redis' own `lag` counts
+/// too many after a restart from the append-only file, so a group that has been given the newest entry is
+/// not behind, whatever it says; and it is unknown after entries were deleted by hand.
+fn behind(stream: Value, groups: Value) -> usize {
+    let stream = named(stream);
     for group in items_of(groups) {
-        let fields: HashMap<String, Value> =
-            flat_pairs(group).into_iter().filter_map(|(name, value)| Some((text(&name)?, value))).collect();
-        if fields.get("name").and_then(text).as_deref() != Some(GROUP) {
+        let group = named(group);
+        if group.get("name").and_then(text).as_deref() != Some(GROUP) {
             continue;
         }
-        let number = |name: &str| match fields.get(name) {
-            Some(Value::Int(number)) => usize::try_from(*number).ok(),
-            _ => None,
-        };
-        // Redis cannot tell the lag after entries were deleted by hand: then only what is pending counts.
-        return number("pending").unwrap_or(0) + number("lag").unwrap_or(0);
+        let has_read_all = group.get("last-delivered-id") == stream.get("last-generated-id");
+        let unread = if has_read_all { 0 } else { number(&group, "lag").unwrap_or(0) };
+        return number(&group, "pending").unwrap_or(0) + unread;
     }
-    length
+    number(&stream, "length").unwrap_or(0)
+}
+
+/// The fields of a reply by their names.
+fn named(value: Value) -> HashMap<String, Value> {
+    flat_pairs(value).into_iter().filter_map(|(name, value)| Some((text(&name)?, value))).collect()
+}
+
+fn number(fields: &HashMap<String, Value>, name: &str) -> Option<usize> {
+    match fields.get(name) {
+        Some(Value::Int(number)) => usize::try_from(*number).ok(),
+        _ => None,
+    }
 }
 
 fn items_of(value: Value) -> Vec<Value> {
