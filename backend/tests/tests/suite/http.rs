@@ -183,6 +183,7 @@ async fn sigterm_ends_all_roles_in_order_with_exit_code_0() {
     assert_eq!(code, Some(0), "log:\n{}", program.log_text());
     assert!(!program.socket.exists(), "the socket is removed");
     let mut next = Program::start(&db, &redis, "ingest", &[]).await;
+    next.wait_for_socket().await;
     reaches(&db, "SELECT count(*) FROM shares", 1).await;
     assert_eq!(next.stop().await, Some(0));
 }
