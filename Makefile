@@ -5,7 +5,7 @@ WITH_SERVERS := target/debug/with-servers --
 # Queries are checked against the committed offline data, except where those are made or checked.
 export SQLX_OFFLINE := true
 
-.PHONY: run test fmt lint sqlx sqlx-check deny bench-ingest crash setup help
+.PHONY: run test fmt lint sqlx sqlx-check deny bench-ingest bench-serve crash setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -42,6 +42,11 @@ deny:  ## Licences, sources and duplicates of dependencies
 
 bench-ingest: setup  ## Throughput and latency of the path of a share
 	$(CARGO) run --release --locked -p tbg-tests --bin bench-ingest -- $(ARGS)
+
+bench-serve: setup  ## Start-up time and memory of the server
+	$(CARGO) build --release --locked -p tbg
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) ../scripts/bench-serve.sh target/release/tbg
 
 crash: setup  ## Kill everything at random: nothing lost, nothing twice
 	$(CARGO) build --release --locked -p tbg
