@@ -1,6 +1,6 @@
 -- Mining: the archive, the rollups, the engine's own tables (mining.md §5.1).
--- Addresses and names compare by bytes (COLLATE "C"): several times faster in every index, and no rule
--- of the game sorts them by a language.
+-- Addresses and names compare by bytes (COLLATE "C"), which spares every index the rules of a language: no
+-- rule of the game sorts by one.
 -- Tables that grow per share are partitioned by UTC day; a DEFAULT partition takes what no day covers.
 
 -- The archive: one row per applied event. user_id [+] is who held the address when the event was
