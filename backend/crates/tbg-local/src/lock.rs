@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 /// An exclusive hold on a folder, given up when dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: File,
+    file: File,
 }
 
 impl DirLock {
@@ -29,7 +29,7 @@ impl DirLock {
             .open(&path)
             .with_context(|| format!("cannot open {}: check its owner", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(DirLock { _file: file }),
+            Ok(()) => Ok(DirLock { file }),
             Err(TryLockError::WouldBlock) => {
                 bail!("another tbg is using {}: stop it or choose another folder", dir.display())
             }
@@ -37,5 +37,13 @@ impl DirLock {
                 Err(error).with_context(|| format!("cannot lock {}: use a local disk", path.display()))
             }
         }
+    }
+}
+
+impl Drop for DirLock {
+    /// Closing the file would not do: a child process that another thread is just starting holds a copy of
+    /// it until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
