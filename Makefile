@@ -5,7 +5,8 @@ WITH_SERVERS := target/debug/with-servers --
 # Queries are checked against the committed offline data, except where those are made or checked.
 export SQLX_OFFLINE := true
 
-.PHONY: run test fmt lint sqlx sqlx-check deny bench-ingest bench-serve crash setup help
+.PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
+	bench-front-door races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -37,6 +38,9 @@ sqlx-check: setup  ## Check the offline data of the SQL queries
 	$(CARGO) build --locked -p tbg-local
 	cd backend && $(WITH_SERVERS) sh -c 'cargo sqlx migrate run --source migrations && SQLX_OFFLINE=false cargo sqlx prepare --workspace --check -- --all-targets'
 
+sql-audit:  ## Look for SQL that is put together at run time or stands in the wrong place
+	$(CARGO) run --quiet --locked -p tbg-sql-audit
+
 deny:  ## Licences, sources and duplicates of dependencies
 	cd backend && cargo deny --offline --config ../deny.toml check bans licenses sources
 
@@ -47,6 +51,47 @@ bench-serve: setup  ## Start-up time and memory of the server
 	$(CARGO) build --release --locked -p tbg
 	$(CARGO) build --locked -p tbg-local
 	cd backend && $(WITH_SERVERS) ../scripts/bench-serve.sh target/release/tbg
+
+bench-limiter: setup  ## Decisions a second of the rate limiter (ARGS="--min 50000")
+	$(CARGO) run --release --locked -p tbg-tests --bin bench-limiter -- $(ARGS)
+
+bench-front-door: setup  ## What authentication and limits cost a request (needs wrk)
+	$(CARGO) build --release --locked -p tbg -p tbg-tests
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) target/release/bench-front-door $(ARGS)
+
+races: setup  ## Refresh, challenge, lockout and key limits under parallel attack (ARGS="--rounds 1000")
+	$(CARGO) build --release --locked -p tbg-tests --bin races
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) target/release/races $(ARGS)
+
+rate-loops: setup  ## The three loops of the specification, with the limits of production
+	$(CARGO) build --release --locked -p tbg
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) ../scripts/rate-loops.sh target/release/tbg
+
+FUZZ_TARGETS := address body cursor envelope signature
+MINUTES ?= 10
+
+fuzz-tools:
+	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+
+fuzz: fuzz-tools  ## Fuzz one decoder (TARGET=signature MINUTES=10)
+	@[[ " $(FUZZ_TARGETS) " == *" $(TARGET) "* && -n "$(TARGET)" ]] || { echo "TARGET is one of: $(FUZZ_TARGETS)"; exit 2; }
+	@mkdir -p backend/target/fuzz/$(TARGET)
+	$(CARGO) +nightly fuzz run $(TARGET) target/fuzz/$(TARGET) fuzz/corpus/$(TARGET) -- -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=10 -rss_limit_mb=2048 $(patsubst backend/%,-dict=%,$(wildcard backend/fuzz/dictionaries/$(TARGET).dict))
+
+fuzz-all: fuzz-tools  ## Fuzz every decoder, two at a time (MINUTES=10 each)
+	$(CARGO) +nightly fuzz build
+	@mkdir -p backend/target/fuzz
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c '$(MAKE) --no-print-directory fuzz TARGET={} MINUTES=$(MINUTES) >backend/target/fuzz/{}.log 2>&1; rc=$$?; tail -n 3 backend/target/fuzz/{}.log; exit $$rc'
+
+fuzz-api: setup  ## Fuzz every operation of the API as nobody, user and administrator
+	@[ -d backend/target/fuzz-api/venv ] || python3 -m venv backend/target/fuzz-api/venv
+	backend/target/fuzz-api/venv/bin/pip install -q -r backend/tests/fuzz_api/requirements.txt
+	$(CARGO) build --locked -p tbg -p tbg-local -p tbg-tests
+	cd backend && $(WITH_SERVERS) target/debug/fuzz-api target/fuzz-api/venv/bin/python tests/fuzz_api/run.py --report-dir target/fuzz-api/report $(ARGS)
 
 crash: setup  ## Kill everything at random: nothing lost, nothing twice
 	$(CARGO) build --release --locked -p tbg

@@ -6,6 +6,8 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a harness fails loudly")]
 #![expect(clippy::missing_panics_doc, reason = "a harness fails loudly")]
 
+pub mod app;
+pub mod people;
 pub mod program;
 
 use std::sync::Arc;
@@ -65,7 +67,7 @@ impl TestDb {
         let name = format!("t_{}", uuid::Uuid::new_v4().simple());
         let mut admin = server().database("postgres").connect().await.expect("test server");
         ensure_template(&mut admin).await;
-        // sql-audit: allow(S2) a name made of hex digits
+        // sql-audit: allow(S1, S2) a name made of hex digits
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")))
             .execute(&mut admin)
             .await
@@ -102,6 +104,7 @@ impl TestDb {
     pub async fn rows(&self, sql: &'static str) -> Vec<String> {
         // sql-audit: allow(S1) a statement that is written in the test
         let json = format!("SELECT to_jsonb(r)::TEXT FROM ({sql}) r");
+        // sql-audit: allow(S2) the same
         sqlx::query_scalar(AssertSqlSafe(json)).fetch_all(&self.pool).await.expect(sql)
     }
 
@@ -124,6 +127,7 @@ async fn ensure_template(admin: &mut PgConnection) {
         .unwrap();
     if !exists {
         let making = format!("{TEMPLATE}_making");
+        // sql-audit: allow(S1) constant names
         for sql in [format!("DROP DATABASE IF EXISTS {making}"), format!("CREATE DATABASE {making}")] {
             // sql-audit: allow(S2) constant names
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *admin).await.unwrap();
@@ -133,6 +137,7 @@ async fn ensure_template(admin: &mut PgConnection) {
         let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
         tbg_mining::jobs::keep_partitions(&pool, now()).await.expect("partitions");
         pool.close().await;
+        // sql-audit: allow(S1) constant names
         let rename = format!("ALTER DATABASE {making} RENAME TO {TEMPLATE}");
         // sql-audit: allow(S2) constant names
         sqlx::raw_sql(AssertSqlSafe(rename)).execute(&mut *admin).await.expect("template");
@@ -200,6 +205,13 @@ impl TestRedis {
         let dir = tempfile::tempdir().unwrap();
         let server = Redis::start(dir.path(), durability).await.expect("Redis server");
         Self { server, _dir: dir }
+    }
+
+    /// A multiplexed connection.
+    #[must_use]
+    pub fn manager(&self) -> redis::aio::ConnectionManager {
+        let config = redis::aio::ConnectionManagerConfig::new().set_number_of_retries(1);
+        redis::aio::ConnectionManager::new_lazy_with_config(self.client(), config).expect("Redis")
     }
 
     /// A client.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::app::SIGNING_KEY;
 use crate::{TestDb, TestRedis};
 
 /// Longest wait for something that should happen soon.
@@ -54,6 +55,10 @@ impl Program {
             .env("TBG_SPOOL_DIR", dir.path().join("spool"))
             .env("TBG_DB_MIN_CONNECTIONS", "1")
             .env("TBG_DB_MAX_CONNECTIONS", "5")
+            .env("TBG_JWT_PRIVATE_KEY", SIGNING_KEY.as_str())
+            .env("TBG_RATE_LIMIT_UNAUTH_PER_MIN", "100000")
+            .env("TBG_RATE_LIMIT_USER_PER_MIN", "100000")
+            .env("TBG_RATE_LIMIT_AUTH_PER_MIN", "100000")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

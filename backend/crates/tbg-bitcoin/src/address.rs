@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, WitnessVersion};
+use bitcoin::{Address, ScriptBuf, WitnessVersion};
 
 use crate::Network;
 
@@ -30,6 +30,20 @@ pub enum AddressType {
     P2wsh,
     /// Witness version 1, 32-byte program (BIP-350).
     P2tr,
+}
+
+impl AddressType {
+    /// The name used on the wire and in `address_type` columns.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::P2pkh => "p2pkh",
+            Self::P2sh => "p2sh",
+            Self::P2wpkh => "p2wpkh",
+            Self::P2wsh => "p2wsh",
+            Self::P2tr => "p2tr",
+        }
+    }
 }
 
 /// Why a text is not an address of this deployment.
@@ -62,6 +76,19 @@ impl BtcAddress {
         Ok(Self { text: checked.to_string(), kind })
     }
 
+    /// An address that was computed rather than read, so there is nothing to check.
+    pub(crate) fn computed(address: &Address, kind: AddressType) -> Self {
+        Self { text: address.to_string(), kind }
+    }
+
+    /// What the load test signs in with instead of an address: `bc1qtest` and four digits (contract
+    /// `auth-users.md` §4.2). No address of any network.
+    #[cfg(feature = "loadtest-auth")]
+    #[must_use]
+    pub fn of_load_test(text: &str) -> Self {
+        Self { text: text.to_owned(), kind: AddressType::P2wpkh }
+    }
+
     /// The normal form, at most 64 characters today.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -72,6 +99,20 @@ impl BtcAddress {
     #[must_use]
     pub fn address_type(&self) -> AddressType {
         self.kind
+    }
+
+    /// Whether [`crate::verify_message`] can accept a signature for this type of address. A P2SH
+    /// address counts, although only one that wraps P2WPKH has a key to sign with: the address alone
+    /// does not tell.
+    #[must_use]
+    pub fn can_sign(&self) -> bool {
+        self.kind != AddressType::P2wsh
+    }
+
+    /// The output script; `None` when the address belongs to another network.
+    pub(crate) fn script_pubkey(&self, network: Network) -> Option<ScriptBuf> {
+        let unchecked: Address<NetworkUnchecked> = self.text.parse().ok()?;
+        Some(unchecked.require_network(network.of_bitcoin()).ok()?.script_pubkey())
     }
 }
 
@@ -112,6 +153,7 @@ mod tests {
         ] {
             let address = BtcAddress::parse(text, Network::Mainnet).unwrap();
             assert_eq!((address.as_str(), address.address_type()), (text, kind));
+            assert_eq!(address.can_sign(), kind.as_str() != "p2wsh");
         }
     }
 

@@ -5,6 +5,7 @@
 //! the one that `TBG_HTTP_LISTEN_FILE` names, else `/run/secrets/http_listen` if it exists.
 //! A bad value stops the start with the name of the setting and what was expected, never the value.
 
+mod production;
 mod value;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::Value;
 
-pub use self::value::{Environment, IngestMode, LogFormat, Secret, SettingValue};
+pub use self::value::{Environment, IngestMode, LogFormat, MailProvider, Networks, Secret, SettingValue};
 use tbg_bitcoin::Network;
 
 /// Where secrets are mounted by Docker and Kubernetes.
@@ -34,6 +35,11 @@ macro_rules! settings {
             /// Every setting: its name and what it is for.
             pub const DOCS: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($name), concat!($($doc, "\n"),+))),+];
+
+            /// The settings that production takes from files only.
+            const SECRETS: &'static [&'static str] = &[$(
+                if <$type as SettingValue>::IS_SECRET { stringify!($name) } else { "" }
+            ),+];
 
             fn parse(texts: &BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
                 Ok(Self { $($name: match texts.get(stringify!($name)) {
@@ -91,6 +97,72 @@ settings! {
     spool_dir: PathBuf = PathBuf::from("/var/spool/tbg");
     /// Bytes that the spool may take; beyond, the oldest events are dropped and counted.
     spool_max_bytes: u64 = 256 * 1024 * 1024;
+    /// Domain that wallets are asked to sign in to; part of the signed text.
+    auth_domain: String = "thebitcoingame.com".to_owned();
+    /// RSA key that signs tokens, PEM (PKCS #8). A secret: `tbg keys new` makes one.
+    jwt_private_key: Secret = Secret::default();
+    /// Folder of public RSA keys (*.pem) that are still accepted after a rotation.
+    jwt_verify_keys_dir: Option<PathBuf> = None;
+    /// Issuer of tokens.
+    jwt_issuer: String = "thebitcoingame.com".to_owned();
+    /// Audience of tokens.
+    jwt_audience: String = "api.thebitcoingame.com".to_owned();
+    /// Seconds that an access token is valid.
+    jwt_access_ttl_seconds: u32 = 3600;
+    /// Seconds that a refresh token is valid.
+    jwt_refresh_ttl_seconds: u32 = 604_800;
+    /// Seconds after which a session ends, however often it was refreshed.
+    session_max_seconds: u32 = 2_592_000;
+    /// Seconds that a wallet has to sign a challenge.
+    challenge_ttl_seconds: u32 = 300;
+    /// Failed passwords that lock an e-mail.
+    lockout_threshold: u32 = 10;
+    /// Seconds of the window of failures, and of the lock.
+    lockout_seconds: u32 = 900;
+    /// Whether /auth/connect accepts the load test's pair; needs a build with `loadtest-auth`, never in production.
+    loadtest_auth: bool = false;
+    /// Proxies whose X-Forwarded-For is believed: networks such as 10.0.0.0/8, separated by commas.
+    trusted_proxies: Networks = Networks::default();
+    /// The API's own origin, such as https://api.thebitcoingame.com: always allowed to call.
+    public_base_url: Option<String> = None;
+    /// Requests a minute of an anonymous client. Production: 30.
+    rate_limit_unauth_per_min: u32 = 30;
+    /// Requests a minute of a signed-in user. Production: 120.
+    rate_limit_user_per_min: u32 = 120;
+    /// Requests a minute of an API key. Production: 600.
+    rate_limit_api_key_per_min: u32 = 600;
+    /// Messages a minute of a WebSocket. Production: 60.
+    rate_limit_ws_per_min: u32 = 60;
+    /// Requests a minute of a client to /api/v1/auth. Production: 5.
+    rate_limit_auth_per_min: u32 = 5;
+    /// smtp, or log (not in production).
+    email_provider: MailProvider = MailProvider::Log;
+    /// Sender of mail.
+    email_from_address: String = "noreply@thebitcoingame.com".to_owned();
+    /// Name of the sender.
+    email_from_name: String = "The Bitcoin Game".to_owned();
+    /// Where people get help.
+    support_email: String = "support@thebitcoingame.com".to_owned();
+    /// Mails an hour to one recipient.
+    email_rate_limit_per_hour: u32 = 5;
+    /// Hours that a verification link is valid.
+    email_verification_ttl_hours: u32 = 24;
+    /// Minutes that a link to set a new password is valid.
+    password_reset_ttl_minutes: u32 = 60;
+    /// Folder into which the log sender also writes each mail, for tests.
+    email_capture_dir: Option<PathBuf> = None;
+    /// The dashboard, for links in mail.
+    frontend_base_url: String = "https://thebitcoingame.com".to_owned();
+    /// Mail server.
+    smtp_host: String = "localhost".to_owned();
+    /// Its port.
+    smtp_port: u16 = 587;
+    /// Account on the mail server.
+    smtp_username: Option<String> = None;
+    /// Its password. A secret.
+    smtp_password: Secret = Secret::default();
+    /// Whether the connection to the mail server must be encrypted (STARTTLS).
+    smtp_use_tls: bool = true;
 }
 
 /// Why the settings cannot be used. Never contains a value.
@@ -121,6 +193,14 @@ pub enum ConfigError {
     /// Production takes secrets from files only.
     #[error("production reads secrets from files only: give TBG_{name}_FILE, not TBG_{name}", name = .0.to_uppercase())]
     SecretInEnvironment(String),
+    /// The value is for development only, or the deployment would be unsafe without another.
+    #[error("production does not start with this setting TBG_{name}: expected {expected}", name = .name.to_uppercase())]
+    UnsafeInProduction {
+        /// Setting name, lower case.
+        name: &'static str,
+        /// What production needs.
+        expected: &'static str,
+    },
 }
 
 impl ConfigError {
@@ -197,11 +277,13 @@ impl Loaded {
         }
         let settings = Settings::parse(&texts)?;
         if settings.environment == Environment::Production {
-            for name in ["database_url", "redis_url"] {
-                if origins.get(name).is_some_and(|origin| origin == "environment") {
-                    return Err(ConfigError::SecretInEnvironment(name.to_owned()));
-                }
+            let is_exposed = |name: &&str| {
+                origins.get(*name).is_some_and(|origin| origin == "environment" || origin == "file")
+            };
+            if let Some(name) = Settings::SECRETS.iter().find(|name| is_exposed(name)) {
+                return Err(ConfigError::SecretInEnvironment((*name).to_owned()));
             }
+            settings.check_production()?;
         }
         Ok(Self { settings, origins })
     }

@@ -3,7 +3,8 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`config`] | every setting, where it came from, secrets |
-//! | [`clock`], [`period`] | time as an argument; UTC days, ISO weeks, months |
+//! | [`clock`], [`period`], [`random`] | time and randomness as arguments; UTC days, ISO weeks, months |
+//! | [`audit`] | who did what, append-only |
 //! | [`db`], [`copy`], [`partitions`] | PostgreSQL: pools, migrations, error classes, bulk rows, day partitions |
 //! | [`redis`] | Redis connections |
 //! | [`jobs`] | scheduled work, once per job and time across replicas |
@@ -11,6 +12,7 @@
 //! | [`users`] | who holds an address |
 //! | [`metrics`], [`telemetry`] | what an operator sees |
 
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod copy;
@@ -20,6 +22,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod partitions;
 pub mod period;
+pub mod random;
 pub mod redis;
 pub mod telemetry;
 pub mod users;

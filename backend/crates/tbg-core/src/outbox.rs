@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::UserId;
 
@@ -26,14 +27,104 @@ pub enum DomainEvent {
         /// Reward in satoshi: as published, else the subsidy.
         reward_sats: i64,
     },
+    /// A user was created.
+    UserRegistered {
+        /// The new user.
+        user_id: UserId,
+        /// ISO 3166-1 alpha-2, if given.
+        country_code: Option<String>,
+    },
+    /// The user's current address became proven: made by [`DomainEvent::address_proven`].
+    AddressProven {
+        /// The holder.
+        user_id: UserId,
+        /// The address.
+        btc_address: String,
+        /// Tells two proofs of one user apart; part of the key only.
+        #[serde(skip)]
+        occurrence: Uuid,
+    },
+    /// Privacy settings changed, or a ban ended: made by [`DomainEvent::privacy_changed`].
+    PrivacyChanged {
+        /// Whose.
+        user_id: UserId,
+        /// Tells two changes of one user apart; part of the key only.
+        #[serde(skip)]
+        occurrence: Uuid,
+    },
+    /// A user was banned: made by [`DomainEvent::user_banned`].
+    UserBanned {
+        /// Who.
+        user_id: UserId,
+        /// Tells two bans of one user apart; part of the key only.
+        #[serde(skip)]
+        occurrence: Uuid,
+    },
+    /// An account was deleted: every domain clears its own rows.
+    UserDeleted {
+        /// Who it was.
+        user_id: UserId,
+        /// The former address.
+        btc_address: Option<String>,
+    },
+    /// A row for `notifications`, written by the domain that owns them.
+    Notify(Notification),
+}
+
+/// A row of `notifications` (contract `social.md` §1).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Notification {
+    /// Who is told.
+    pub user_id: UserId,
+    /// mining, gamification, competition, social or system.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What happened, within its kind.
+    pub subtype: &'static str,
+    /// At most 256 characters.
+    pub title: String,
+    /// At most 1,000 characters.
+    pub description: Option<String>,
+    /// A path of the dashboard.
+    pub action_url: Option<&'static str>,
+    /// The words on its button.
+    pub action_label: Option<&'static str>,
+    /// One notification per user and key.
+    pub dedupe_key: String,
+    /// The instant of the cause.
+    pub created_at: DateTime<Utc>,
 }
 
 impl DomainEvent {
+    /// The current address of `user_id` became proven.
+    #[must_use]
+    pub fn address_proven(user_id: UserId, btc_address: String) -> Self {
+        Self::AddressProven { user_id, btc_address, occurrence: Uuid::now_v7() }
+    }
+
+    /// Privacy settings of `user_id` changed, or a ban ended.
+    #[must_use]
+    pub fn privacy_changed(user_id: UserId) -> Self {
+        Self::PrivacyChanged { user_id, occurrence: Uuid::now_v7() }
+    }
+
+    /// `user_id` was banned.
+    #[must_use]
+    pub fn user_banned(user_id: UserId) -> Self {
+        Self::UserBanned { user_id, occurrence: Uuid::now_v7() }
+    }
+
     /// The event's name.
     #[must_use]
     pub fn topic(&self) -> &'static str {
         match self {
             Self::BlockAttributed { .. } => "BlockAttributed",
+            Self::UserRegistered { .. } => "UserRegistered",
+            Self::AddressProven { .. } => "AddressProven",
+            Self::PrivacyChanged { .. } => "PrivacyChanged",
+            Self::UserBanned { .. } => "UserBanned",
+            Self::UserDeleted { .. } => "UserDeleted",
+            Self::Notify(_) => "Notify",
         }
     }
 
@@ -42,6 +133,15 @@ impl DomainEvent {
     pub fn key(&self) -> String {
         match self {
             Self::BlockAttributed { block_id, .. } => format!("{}:{block_id}", self.topic()),
+            Self::UserRegistered { user_id, .. } | Self::UserDeleted { user_id, .. } => {
+                format!("{}:{user_id}", self.topic())
+            }
+            Self::AddressProven { user_id, occurrence, .. }
+            | Self::PrivacyChanged { user_id, occurrence }
+            | Self::UserBanned { user_id, occurrence } => {
+                format!("{}:{user_id}:{}", self.topic(), occurrence.simple())
+            }
+            Self::Notify(row) => format!("{}:{}:{}", self.topic(), row.user_id, row.dedupe_key),
         }
     }
 
@@ -49,7 +149,13 @@ impl DomainEvent {
     #[must_use]
     pub fn user_id(&self) -> Option<UserId> {
         match self {
-            Self::BlockAttributed { user_id, .. } => Some(*user_id),
+            Self::BlockAttributed { user_id, .. }
+            | Self::UserRegistered { user_id, .. }
+            | Self::AddressProven { user_id, .. }
+            | Self::PrivacyChanged { user_id, .. }
+            | Self::UserBanned { user_id, .. }
+            | Self::UserDeleted { user_id, .. } => Some(*user_id),
+            Self::Notify(row) => Some(row.user_id),
         }
     }
 
@@ -58,7 +164,12 @@ impl DomainEvent {
     #[must_use]
     pub fn consumers(&self) -> &'static [&'static str] {
         match self {
-            Self::BlockAttributed { .. } => &["social"],
+            Self::BlockAttributed { .. } | Self::UserRegistered { .. } | Self::Notify(_) => &["social"],
+            Self::AddressProven { .. } => &["mining"],
+            Self::PrivacyChanged { .. } | Self::UserBanned { .. } => &["competition", "social"],
+            Self::UserDeleted { .. } => {
+                &["mining", "gamification", "games", "competition", "social", "education"]
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ pub async fn rebuild(
 ) -> Result<Rebuilt, sqlx::Error> {
     let reactor = MiningReactor::new(MiningConfig { persist_raw: false, ..config });
     let mut tx = conn.begin().await?;
-    sqlx::query!("SELECT set_config('statement_timeout', '0', true)").fetch_one(&mut *tx).await?;
+    sql::without_timeout(&mut tx).await?;
     tbg_engine::engine::take_turn(&mut tx).await?;
     let Some(reach) = sql::reach(&mut tx).await? else { return Ok(Rebuilt::default()) };
     let weeks_from = first_whole_week(reach);

@@ -41,6 +41,8 @@ pub struct SimConfig {
     /// random online miner, beside the shares of its own work; none,
     /// not finite, zero or negative: only luck finds blocks.
     pub forced_block_every_seconds: Option<f64>,
+    /// Address of the first owner, instead of one that nobody holds the keys of.
+    pub first_address: Option<String>,
 }
 
 impl Default for SimConfig {
@@ -59,6 +61,7 @@ impl Default for SimConfig {
             block_interval_seconds: 600.0,
             network_difficulty: 1e14,
             forced_block_every_seconds: None,
+            first_address: None,
         }
     }
 }

@@ -53,7 +53,9 @@ pub(crate) fn population(config: &SimConfig) -> Vec<Miner> {
                 owner = index;
                 rig = 1;
             }
-            miner(address_of(config.seed, owner, config.network), rig, &mut random)
+            let known = config.first_address.clone().filter(|_| owner == 0);
+            let address = known.unwrap_or_else(|| address_of(config.seed, owner, config.network));
+            miner(address, rig, &mut random)
         })
         .collect()
 }

@@ -199,6 +199,7 @@ proptest! {
     ) {
         let [target, reject, duplicate, late, session, interval, difficulty, forced] = values;
         let config = SimConfig {
+            first_address: None,
             seed,
             run: 0,
             miners,

@@ -4,21 +4,28 @@
 //! page's scripts and styles are compiled in: nothing is loaded from another host, and the online
 //! validator of Swagger UI is off. Contract: `production.md` section 9; design: section 4.
 
-use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::health;
+use crate::error::ErrorBody;
+use crate::routes::{Routes, error_responses};
 use crate::state::WebState;
+use crate::{health, jwks};
 
 /// The documented infrastructure routes and those of the domains.
-pub(crate) fn documented_routes(domains: OpenApiRouter<WebState>) -> OpenApiRouter<WebState> {
+pub(crate) fn documented_routes(domains: Routes) -> OpenApiRouter<WebState> {
+    let infrastructure = Routes::new()
+        .public(routes!(health::health))
+        .public(routes!(health::ready))
+        .public(routes!(health::version))
+        .public(routes!(jwks::jwks));
     OpenApiRouter::with_openapi(front_page())
-        .routes(routes!(health::health))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::version))
-        .merge(domains)
+        .merge(infrastructure.into_inner())
+        .merge(domains.with_state(()).into_inner())
 }
 
 /// `/docs` and `/openapi.json`.
@@ -36,5 +43,23 @@ fn front_page() -> OpenApi {
         ))
         .license(Some(license))
         .build();
-    OpenApiBuilder::new().info(info).build()
+    let mut error_parts = Vec::new();
+    ErrorBody::schemas(&mut error_parts);
+    let components = ComponentsBuilder::new()
+        .security_scheme(
+            "bearer",
+            SecurityScheme::Http(
+                HttpBuilder::new()
+                    .scheme(HttpAuthScheme::Bearer)
+                    .bearer_format("JWT")
+                    .description(Some("The `access_token` of a sign-in"))
+                    .build(),
+            ),
+        )
+        .security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))))
+        .schemas_from_iter(error_parts)
+        .schema("ErrorBody", ErrorBody::schema())
+        .responses_from_iter(error_responses())
+        .build();
+    OpenApiBuilder::new().info(info).components(Some(components)).build()
 }

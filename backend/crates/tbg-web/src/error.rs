@@ -24,16 +24,106 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
+    /// Not a Bitcoin address of a known type.
+    AddressInvalid,
+    /// A Bitcoin address of another network.
+    AddressWrongNetwork,
+    /// An address type that cannot sign messages.
+    AddressNotSignable,
+    /// The address is already the current one.
+    AddressUnchanged,
+    /// No such challenge: expired, used, or never issued.
+    AuthChallengeExpired,
+    /// The timestamp is not the one that was issued.
+    AuthChallengeMismatch,
+    /// The password does not meet the policy.
+    WeakPassword,
+    /// No such link.
+    TokenInvalid,
+    /// The link is too old.
+    TokenExpired,
+    /// The link was used before.
+    TokenUsed,
+    /// There is nothing to verify.
+    EmailAlreadyVerified,
+    /// The account has no e-mail and password.
+    EmailAccountRequired,
+    /// The cursor was not made by this endpoint.
+    InvalidCursor,
+    /// No credential was sent.
+    AuthRequired,
+    /// Not an access token of ours.
+    AuthTokenInvalid,
+    /// The access token is too old: refresh it.
+    AuthTokenExpired,
+    /// The session was ended.
+    AuthTokenRevoked,
+    /// The signature does not prove the wallet.
+    AuthSignatureInvalid,
+    /// E-mail or password is wrong.
+    AuthInvalidCredentials,
+    /// The current password is wrong.
+    AuthPasswordIncorrect,
+    /// Not a live refresh token.
+    AuthRefreshInvalid,
+    /// The refresh token was used before: all sessions were ended.
+    AuthRefreshReused,
+    /// Not a live API key.
+    ApiKeyInvalid,
+    /// The account is banned.
+    AccountBanned,
+    /// Only for administrators.
+    AdminRequired,
+    /// Not for API keys.
+    SessionRequired,
+    /// The API key lacks the permission.
+    ApiKeyPermission,
+    /// Sign in again first.
+    ReauthRequired,
+    /// The page's origin may not call this API.
+    OriginNotAllowed,
     /// No such route.
     NotFound,
+    /// No such user, or not a public one.
+    UserNotFound,
+    /// No such API key of this user.
+    ApiKeyNotFound,
     /// The route exists, but not for this method; the `Allow` header says for which.
     MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// Another account has the e-mail.
+    EmailInUse,
+    /// Another account has the wallet.
+    WalletInUse,
+    /// The address is named by an account that never proved it; `claim` takes it over.
+    WalletUnlinked,
+    /// The current address is not proven.
+    WalletUnverified,
+    /// No more wallets can be linked.
+    WalletLimit,
+    /// Another user has the name.
+    DisplayNameTaken,
+    /// No more API keys can be made.
+    ApiKeyLimit,
+    /// The cache is being cleared already.
+    CacheClearRunning,
     /// The body is larger than the limit.
     PayloadTooLarge,
+    /// Path and query are longer than the limit.
+    UriTooLong,
     /// The body is not `application/json`.
     UnsupportedMediaType,
     /// Body, query or path break a rule; `errors` says which.
     ValidationError,
+    /// Too many requests; `Retry-After` says when to come back.
+    RateLimited,
+    /// Too many failed passwords; `Retry-After` says when to come back.
+    AccountLocked,
+    /// Too soon; `Retry-After` says when to come back.
+    Cooldown,
+    /// The headers are larger than the limit.
+    HeadersTooLarge,
     /// A fault of ours.
     Internal,
     /// Something that we need is away; `Retry-After` says when to come back.
@@ -44,14 +134,67 @@ impl ErrorCode {
     /// The HTTP status that belongs to the code.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::AddressInvalid
+            | Self::AddressWrongNetwork
+            | Self::AddressNotSignable
+            | Self::AddressUnchanged
+            | Self::AuthChallengeExpired
+            | Self::AuthChallengeMismatch
+            | Self::WeakPassword
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::TokenUsed
+            | Self::EmailAlreadyVerified
+            | Self::EmailAccountRequired
+            | Self::InvalidCursor => StatusCode::BAD_REQUEST,
+            Self::AuthRequired
+            | Self::AuthTokenInvalid
+            | Self::AuthTokenExpired
+            | Self::AuthTokenRevoked
+            | Self::AuthSignatureInvalid
+            | Self::AuthInvalidCredentials
+            | Self::AuthPasswordIncorrect
+            | Self::AuthRefreshInvalid
+            | Self::AuthRefreshReused
+            | Self::ApiKeyInvalid => StatusCode::UNAUTHORIZED,
+            Self::AccountBanned
+            | Self::AdminRequired
+            | Self::SessionRequired
+            | Self::ApiKeyPermission
+            | Self::ReauthRequired
+            | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UserNotFound | Self::ApiKeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::EmailInUse
+            | Self::WalletInUse
+            | Self::WalletUnlinked
+            | Self::WalletUnverified
+            | Self::WalletLimit
+            | Self::DisplayNameTaken
+            | Self::ApiKeyLimit
+            | Self::CacheClearRunning => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationError => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimited | Self::AccountLocked | Self::Cooldown => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Whether the access token of the request is at fault, so that `WWW-Authenticate` belongs on the answer.
+    pub(crate) const fn is_about_access(self) -> bool {
+        matches!(
+            self,
+            Self::AuthRequired
+                | Self::AuthTokenInvalid
+                | Self::AuthTokenExpired
+                | Self::AuthTokenRevoked
+                | Self::ApiKeyInvalid
+        )
     }
 }
 
@@ -129,12 +272,19 @@ pub struct ApiError {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     cause: Option<Arc<anyhow::Error>>,
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     /// Any code with its words.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), cause: None, retry_after_s: None }
+    }
+
+    /// The same with `Retry-After`, in seconds; at least one.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after_s: Some(seconds.max(1)), ..self }
     }
 
     /// 404 for a route that does not exist.
@@ -185,6 +335,10 @@ impl ApiError {
     /// The code of this error.
     pub const fn code(&self) -> ErrorCode {
         self.code
+    }
+
+    pub(crate) const fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_s
     }
 
     pub(crate) fn into_body(self, request_id: String) -> ErrorBody {

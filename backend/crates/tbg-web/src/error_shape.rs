@@ -10,7 +10,7 @@
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +19,10 @@ use axum::{Extension, Json};
 use crate::error::{ApiError, ErrorCode, FieldError, FieldErrorKind};
 use crate::request_id::RequestId;
 
-const RETRY_AFTER_SECONDS: &str = "5";
+/// When to come back if something that we need is away.
+const RETRY_AFTER_SECONDS: u64 = 5;
+/// Contract: `auth-users.md` §1.2, last line.
+const WWW_AUTHENTICATE_BEARER: &str = "Bearer realm=\"tbg\", error=\"invalid_token\"";
 
 pub(crate) async fn shape(
     Extension(request_id): Extension<RequestId>,
@@ -63,6 +66,7 @@ fn translate(status: StatusCode, root: FieldRoot) -> ApiError {
 
 fn write(response: Response, error: ApiError, request_id: &RequestId) -> Response {
     let code = error.code();
+    let retry_after_s = error.retry_after_seconds();
     let (mut parts, _) = response.into_parts();
     let (json, body) = Json(error.into_body(request_id.as_str().to_owned())).into_response().into_parts();
 
@@ -72,9 +76,12 @@ fn write(response: Response, error: ApiError, request_id: &RequestId) -> Respons
     if let Some(content_type) = json.headers.get(CONTENT_TYPE) {
         parts.headers.insert(CONTENT_TYPE, content_type.clone());
     }
-    if code == ErrorCode::ServiceUnavailable {
-        let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
-        parts.headers.entry(RETRY_AFTER).or_insert(seconds);
+    let away = (code == ErrorCode::ServiceUnavailable).then_some(RETRY_AFTER_SECONDS);
+    if let Some(seconds) = retry_after_s.or(away) {
+        parts.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if code.is_about_access() {
+        parts.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(WWW_AUTHENTICATE_BEARER));
     }
     Response::from_parts(parts, body)
 }

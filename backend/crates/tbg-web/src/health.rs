@@ -21,7 +21,6 @@ use sqlx::{Connection, PgPool};
 use tokio::sync::OnceCell;
 use utoipa::ToSchema;
 
-use crate::error::ErrorBody;
 use crate::state::WebState;
 
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
@@ -50,7 +49,8 @@ pub(crate) struct DependencyReport {
 pub(crate) struct VersionReport {
     #[schema(value_type = String)]
     version: &'static str,
-    environment: String,
+    #[schema(value_type = String)]
+    environment: &'static str,
 }
 
 /// Whether the service works: database and Redis answer.
@@ -64,7 +64,7 @@ pub(crate) struct VersionReport {
     )
 )]
 pub(crate) async fn health(State(state): State<WebState>) -> (StatusCode, Json<ProbeReport>) {
-    let health = state.health.read(&state.pool, &state.redis).await;
+    let health = state.health.read(&state.parts.pool, &state.parts.redis).await;
     let report = ProbeReport {
         status: if health.is_good() { "healthy" } else { "degraded" },
         checks: (!health.is_good()).then(|| health.in_words("healthy", "unhealthy")),
@@ -83,7 +83,7 @@ pub(crate) async fn health(State(state): State<WebState>) -> (StatusCode, Json<P
     )
 )]
 pub(crate) async fn ready(State(state): State<WebState>) -> (StatusCode, Json<ProbeReport>) {
-    let health = state.health.read(&state.pool, &state.redis).await;
+    let health = state.health.read(&state.parts.pool, &state.parts.redis).await;
     let report = ProbeReport {
         status: if health.is_good() { "ready" } else { "degraded" },
         checks: Some(health.in_words("ok", "error")),
@@ -98,18 +98,16 @@ pub(crate) async fn ready(State(state): State<WebState>) -> (StatusCode, Json<Pr
     tag = "infrastructure",
     responses(
         (status = 200, description = "Version and environment", body = VersionReport),
-        (status = 500, description = "A fault of ours", body = ErrorBody),
-        (status = 503, description = "The deadline passed", body = ErrorBody),
     )
 )]
 pub(crate) async fn version(State(state): State<WebState>) -> Json<VersionReport> {
-    Json(VersionReport { version: state.version, environment: state.environment.to_string() })
+    Json(VersionReport { version: state.parts.version, environment: state.parts.environment })
 }
 
 /// All metrics in the Prometheus text format; not in the OpenAPI document.
 pub(crate) async fn metrics(State(state): State<WebState>) -> impl IntoResponse {
     let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (headers, state.metrics.render())
+    (headers, state.parts.metrics.render())
 }
 
 /// Whether each dependency answered.

@@ -2,29 +2,35 @@
 //!
 //! Outermost first:
 //! 1. request id, span, access log: sees every request and the final response;
-//! 2. metrics: count what the client got;
-//! 3. error shape: writes the one error body for all that happens below;
-//! 4. panic catcher: below the shape, so that a panic gets the same body;
-//! 5. deadline: covers reading the body and the handler;
-//! 6. body limit.
+//! 2. security headers: on everything, whatever made it;
+//! 3. metrics: count what the client got;
+//! 4. error shape: writes the one error body for all that happens below;
+//! 5. panic catcher: below the shape, so that a panic in a layer gets the same body;
+//! 6. size of the request's head;
+//! 7. CORS: refusals and preflights are not counted against anybody;
+//! 8. front door: credential, rate limit;
+//! 9. panic catcher again: an answer after a panic still tells the client its limit;
+//! 10. deadline: covers reading the body and the handler;
+//! 11. body limit.
 //!
-//! CORS, security headers and rate limiting belong directly below 4: their refusals need the error
-//! body, and a panic in them must be caught too.
+//! The class of a route is enforced by a layer of the route itself ([`crate::Routes`]).
 
 use std::any::Any;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::cors::Origins;
 use crate::error::ApiError;
-use crate::{error_shape, http_metrics, request_id};
+use crate::front_door::FrontDoor;
+use crate::{bounds, cors, error_shape, front_door, http_metrics, request_id, security_headers};
 
 /// The largest request body; more is answered 413.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -32,12 +38,17 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The longest that a request may take; more is answered 503.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-pub(crate) fn apply(router: Router) -> Router {
+pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(from_fn(request_id::identify))
+            .layer(from_fn(security_headers::secure))
             .layer(from_fn(http_metrics::measure))
             .layer(from_fn(error_shape::shape))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(bounds::check))
+            .layer(from_fn_with_state(origins, cors::check))
+            .layer(from_fn_with_state(door, front_door::pass))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
             .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES)),

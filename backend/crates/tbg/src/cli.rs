@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::{admin, user, wallet};
+
 /// The Bitcoin Game: every share of a solo miner counts.
 ///
 /// Settings come from a TOML file (TBG_CONFIG), the environment (TBG_…), and secret files
@@ -34,6 +36,16 @@ pub enum Command {
     Rebuild,
     /// List refused events, or try them again
     DeadLetters(DeadLetters),
+    /// Make and use throwaway wallets, to try the game without one at hand
+    Wallet(wallet::Wallet),
+    /// Give or take the admin right
+    Admin(admin::Admin),
+    /// Ban a user, or end a ban
+    User(user::User),
+    /// Check that nobody changed the audit log
+    Audit(Audit),
+    /// Make keys that sign tokens
+    Keys(Keys),
     /// Check a deployment and say what to fix
     Doctor,
     /// Ask a running server whether it is healthy
@@ -208,4 +220,53 @@ pub struct Healthcheck {
     /// Any answer will do: the process is alive, whatever its dependencies
     #[arg(long)]
     pub alive: bool,
+}
+
+/// The audit log is a chain of seals: a row that was changed, removed or slipped in breaks it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg audit verify                                   the whole chain
+  tbg audit verify --from 1000                       from seal 1000 on
+  tbg audit verify --anchor 1234:5bc8…b69            seal 1234 must have this hash (from a log or a backup)
+
+Exit codes: 0 untouched, 1 somebody changed something, 2 the check could not run.")]
+pub struct Audit {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: AuditAction,
+}
+
+/// Checks of the audit log.
+#[derive(Subcommand)]
+pub enum AuditAction {
+    /// Recompute the seals and compare
+    Verify {
+        /// First seal to check
+        #[arg(long, value_name = "SEAL")]
+        from: Option<i64>,
+        /// A seal whose hash is known from outside the database
+        #[arg(long, value_name = "SEAL:HEX")]
+        anchor: Option<String>,
+    },
+}
+
+/// Tokens are signed with an RSA key. To rotate: make a new key, put the old public key into the folder of
+/// TBG_JWT_VERIFY_KEYS_DIR, restart the replicas, and remove it after eight days.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg keys new > jwt_private_key.pem                 for TBG_JWT_PRIVATE_KEY_FILE or /run/secrets
+  tbg keys public < jwt_private_key.pem              its public key, for TBG_JWT_VERIFY_KEYS_DIR")]
+pub struct Keys {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: KeyAction,
+}
+
+/// Keys of tokens.
+#[derive(Clone, Copy, Subcommand)]
+pub enum KeyAction {
+    /// Print a new private key (RSA, 3072 bits, PEM)
+    New,
+    /// Print the public key of the private key on standard input
+    Public,
 }

@@ -1,13 +1,18 @@
 //! One module per command.
 
+pub mod admin;
+mod audit;
 mod dead_letters;
 mod dev;
 mod doctor;
 mod healthcheck;
+pub mod keys;
 mod rebuild;
 mod replay;
 mod serve;
 mod simulate;
+pub mod user;
+pub mod wallet;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::run(&args).await?,
         Command::Rebuild => rebuild::run(&settings()?).await?,
         Command::DeadLetters(args) => dead_letters::run(&args, &settings()?).await?,
+        Command::Wallet(args) => wallet::run(&args, &settings()?)?,
+        Command::Admin(args) => admin::run(&args, &settings()?).await?,
+        Command::User(args) => user::run(&args, &settings()?).await?,
+        Command::Audit(args) => return audit::run(args.action).await,
+        Command::Keys(args) => keys::run(args.action)?,
         Command::Doctor => return doctor::run().await,
         Command::Healthcheck(args) => return healthcheck::run(&args, &settings()?).await,
         Command::Config => config()?,

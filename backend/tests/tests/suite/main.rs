@@ -1,16 +1,18 @@
-//! The suite: rules on a real database, the real program, its command line. `make test` starts the servers.
+//! The suite: rules on a real database, the API, the real program, its command line. `make test` starts the
+//! servers.
+#![cfg(test)]
 
-#[cfg(test)]
+mod access;
+mod admin;
+mod audit;
 mod cli;
-#[cfg(test)]
 mod http;
-#[cfg(test)]
+mod identity;
 mod ingest;
-#[cfg(test)]
 mod jobs;
-#[cfg(test)]
+mod limiter;
+mod mail;
+mod openapi;
 mod properties;
-#[cfg(test)]
 mod streams;
-#[cfg(test)]
 mod support;

@@ -21,7 +21,7 @@ pub const USER: &str = "bc1qexample";
 pub async fn empty_database() -> TestDb {
     let name = format!("e_{}", uuid::Uuid::new_v4().simple());
     let mut admin = server().database("postgres").connect().await.unwrap();
-    // sql-audit: allow(S2) a name made of hex digits
+    // sql-audit: allow(S1, S2) a name made of hex digits
     sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     let options = server().database(&name).options([("timezone", "UTC")]);
     let pool = PgPoolOptions::new().max_connections(5).connect_with(options.clone()).await.unwrap();

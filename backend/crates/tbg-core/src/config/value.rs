@@ -1,14 +1,18 @@
 //! How the text of a setting becomes its value, and how it is shown.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use tbg_bitcoin::Network;
 
 /// A type that a setting can have.
 pub trait SettingValue: Sized {
+    /// Whether production takes it from files only.
+    const IS_SECRET: bool = false;
+
     /// Parses the text.
     ///
     /// # Errors
@@ -37,6 +41,8 @@ impl fmt::Debug for Secret {
 }
 
 impl SettingValue for Secret {
+    const IS_SECRET: bool = true;
+
     fn parse(text: &str) -> Result<Self, &'static str> {
         Ok(Self(text.to_owned().into()))
     }
@@ -111,6 +117,36 @@ named_values! {
     }
 }
 
+named_values! {
+    /// How mail leaves the house (contract `auth-users.md` §5).
+    MailProvider, "smtp or log", {
+        /// A mail server.
+        Smtp = "smtp",
+        /// The log, for everything but production.
+        Log = "log",
+    }
+}
+
+/// Networks in CIDR notation, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl SettingValue for Networks {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(|_| "networks such as 10.0.0.0/8,fd00::/8")
+    }
+
+    fn show(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl SettingValue for String {
     fn parse(text: &str) -> Result<Self, &'static str> {
         Ok(text.to_owned())
@@ -162,6 +198,7 @@ macro_rules! plain_values {
 }
 
 plain_values! {
+    u16, "a whole number of at least 1", |n| *n >= 1;
     u32, "a whole number of at least 1", |n| *n >= 1;
     u64, "a whole number", |_| true;
     usize, "a whole number of at least 1", |n| *n >= 1;
@@ -170,6 +207,8 @@ plain_values! {
 }
 
 impl<T: SettingValue> SettingValue for Option<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn parse(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
     }

@@ -26,6 +26,12 @@ pub(crate) struct Reach {
     pub(crate) has_history: bool,
 }
 
+/// A rebuild takes as long as it takes: lifts the time limit of statements in this transaction.
+pub(crate) async fn without_timeout(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT set_config('statement_timeout', '0', true)").fetch_one(conn).await?;
+    Ok(())
+}
+
 /// The archive's reach; `None` when it is empty.
 pub(crate) async fn reach(conn: &mut PgConnection) -> Result<Option<Reach>, sqlx::Error> {
     let since = sqlx::query_scalar!("SELECT date_trunc('day', min(ts), 'UTC') FROM mining_events")

@@ -7,8 +7,8 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::routing::{get as on_get, post as on_post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tbg_web::{ApiError, ErrorCode, FieldError, FieldErrorKind, MAX_BODY_BYTES, WebState};
-use utoipa_axum::router::OpenApiRouter;
+use tbg_web::auth::Class;
+use tbg_web::{ApiError, ErrorCode, FieldError, FieldErrorKind, MAX_BODY_BYTES, Routes};
 
 use crate::{Answer, get, send, service};
 
@@ -50,15 +50,15 @@ async fn waits() {
 
 fn faulty_service() -> anyhow::Result<Router> {
     service(
-        OpenApiRouter::<WebState>::new()
-            .route("/panics", on_get(panics))
-            .route("/fails", on_get(fails))
-            .route("/lost-database", on_get(lost_database))
-            .route("/refuses", on_get(refuses))
-            .route("/refuses-with-header", on_get(refuses_with_header))
-            .route("/reads", on_post(reads))
-            .route("/names/{number}", on_get(names))
-            .route("/waits", on_get(waits)),
+        Routes::new()
+            .hidden(Class::None, "/panics", on_get(panics))
+            .hidden(Class::None, "/fails", on_get(fails))
+            .hidden(Class::None, "/lost-database", on_get(lost_database))
+            .hidden(Class::None, "/refuses", on_get(refuses))
+            .hidden(Class::None, "/refuses-with-header", on_get(refuses_with_header))
+            .hidden(Class::None, "/reads", on_post(reads))
+            .hidden(Class::None, "/names/{number}", on_get(names))
+            .hidden(Class::None, "/waits", on_get(waits)),
     )
 }
 

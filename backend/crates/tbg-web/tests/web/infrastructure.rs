@@ -4,13 +4,13 @@ use axum::body::Body;
 use axum::http::Request;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
-use utoipa_axum::router::OpenApiRouter;
+use tbg_web::Routes;
 
-use crate::{get, send, service, stranded_state};
+use crate::{Setup, get, send, service};
 
 #[tokio::test]
 async fn health_names_what_is_away() -> anyhow::Result<()> {
-    let answer = get(&service(OpenApiRouter::new())?, "/health").await?;
+    let answer = get(&service(Routes::new())?, "/health").await?;
     assert_eq!(answer.status, 503);
     let checks = json!({"database": "unhealthy", "redis": "unhealthy"});
     assert_eq!(answer.json()?, json!({"status": "degraded", "checks": checks}));
@@ -19,7 +19,7 @@ async fn health_names_what_is_away() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn ready_names_what_is_away_in_its_own_words() -> anyhow::Result<()> {
-    let answer = get(&service(OpenApiRouter::new())?, "/ready").await?;
+    let answer = get(&service(Routes::new())?, "/ready").await?;
     assert_eq!(answer.status, 503);
     let checks = json!({"database": "error", "redis": "error"});
     assert_eq!(answer.json()?, json!({"status": "degraded", "checks": checks}));
@@ -28,7 +28,7 @@ async fn ready_names_what_is_away_in_its_own_words() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn version_names_program_and_deployment() -> anyhow::Result<()> {
-    let answer = get(&service(OpenApiRouter::new())?, "/version").await?;
+    let answer = get(&service(Routes::new())?, "/version").await?;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()?, json!({"version": "1.2.3", "environment": "test"}));
     Ok(())
@@ -37,7 +37,7 @@ async fn version_names_program_and_deployment() -> anyhow::Result<()> {
 #[tokio::test]
 async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> anyhow::Result<()> {
     let recorder = PrometheusBuilder::new().build_recorder();
-    let service = tbg_web::router(stranded_state(recorder.handle())?, OpenApiRouter::new());
+    let service = tbg_web::router(Setup::default().state(recorder.handle())?, Routes::new());
     let _installed = metrics::set_default_local_recorder(&recorder);
 
     for number in 0..50 {
@@ -68,9 +68,9 @@ async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> an
 
 #[tokio::test]
 async fn the_document_is_served_as_generated() -> anyhow::Result<()> {
-    let answer = get(&service(OpenApiRouter::new())?, "/openapi.json").await?;
+    let answer = get(&service(Routes::new())?, "/openapi.json").await?;
     let document = answer.json()?;
-    assert_eq!(document, serde_json::to_value(tbg_web::openapi())?);
+    assert_eq!(document, serde_json::to_value(tbg_web::openapi_with(Routes::new()))?);
     assert_eq!(document["info"]["title"], "The Bitcoin Game");
     assert_eq!(document["info"]["license"]["identifier"], "Apache-2.0");
     for route in ["/health", "/ready", "/version"] {
@@ -83,7 +83,7 @@ async fn the_document_is_served_as_generated() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_documentation_page_needs_no_other_host() -> anyhow::Result<()> {
-    let service = service(OpenApiRouter::new())?;
+    let service = service(Routes::new())?;
     let moved = get(&service, "/docs").await?;
     assert_eq!(moved.header("location"), "/docs/");
 
@@ -103,10 +103,7 @@ async fn the_documentation_page_needs_no_other_host() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn documentation_is_served_only_where_enabled() -> anyhow::Result<()> {
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let mut state = stranded_state(metrics)?;
-    state.docs_enabled = false;
-    let service = tbg_web::router(state, OpenApiRouter::new());
+    let service = Setup { docs_enabled: false, ..Setup::default() }.service(Routes::new())?;
 
     for path in ["/docs", "/docs/", "/openapi.json"] {
         assert_eq!(get(&service, path).await?.status, 404, "{path}");

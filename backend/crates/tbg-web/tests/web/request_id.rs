@@ -4,8 +4,8 @@ use axum::Extension;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use axum::routing::get as on_get;
-use tbg_web::RequestId;
-use utoipa_axum::router::OpenApiRouter;
+use tbg_web::auth::Class;
+use tbg_web::{RequestId, Routes};
 
 use crate::{Answer, send, service};
 
@@ -14,7 +14,7 @@ async fn own_id(Extension(id): Extension<RequestId>) -> String {
 }
 
 async fn ask_with_id(path: &str, id: &[u8]) -> anyhow::Result<Answer> {
-    let service = service(OpenApiRouter::new().route("/own-id", on_get(own_id)))?;
+    let service = service(Routes::new().hidden(Class::None, "/own-id", on_get(own_id)))?;
     let request =
         Request::get(path).header("x-request-id", HeaderValue::from_bytes(id)?).body(Body::empty())?;
     send(&service, request).await

@@ -3,6 +3,7 @@
 //! Private servers under a folder, the roles in this process, simulated miners that write into the pool's
 //! socket like a pool. Whatever ends first, everything that was started is stopped.
 
+mod demo;
 mod live;
 mod miners;
 
@@ -15,6 +16,7 @@ use tbg_core::{db, telemetry};
 use tbg_local::{DirLock, Durability, Postgres, Redis};
 use tokio_util::sync::CancellationToken;
 
+use self::demo::Demo;
 use crate::cli::{Dev, Role};
 use crate::roles::{Process, shutdown_signal};
 
@@ -61,9 +63,10 @@ async fn play(
     tracing::info!(applied, "schema is up to date");
     let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
     let process = Process::new(settings.clone(), metrics.clone())?;
-    let simulated = miners::start(args, &settings, shutdown.clone()).await?;
+    let demo = Demo::load(dir, settings.btc_network)?;
+    let simulated = miners::start(args, &settings, &demo, shutdown.clone()).await?;
     let live = tokio::spawn(live::show(metrics, process.pool().clone(), shutdown.clone()));
-    welcome(&settings, args);
+    welcome(&settings, args, &demo);
 
     let roles = process.run(&[Role::All], shutdown.clone());
     let result = tokio::select! {
@@ -110,12 +113,15 @@ fn settings(args: &Dev, dir: &Path, urls: Option<(String, String)>) -> anyhow::R
     if let Some((database_url, redis_url)) = urls {
         environment.insert("TBG_DATABASE_URL".to_owned(), database_url);
         environment.insert("TBG_REDIS_URL".to_owned(), redis_url);
+        let key = demo::signing_key(dir)?.display().to_string();
+        environment.entry("TBG_JWT_PRIVATE_KEY_FILE".to_owned()).or_insert(key);
     }
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let mut default = |name: &str, value: String| {
         environment.entry(name.to_owned()).or_insert(value);
     };
     default("TBG_HTTP_LISTEN", listen.to_string());
+    default("TBG_PUBLIC_BASE_URL", format!("http://localhost:{}", args.port));
     default("TBG_EVENT_SOCKET_PATH", dir.join("events.sock").display().to_string());
     default("TBG_SPOOL_DIR", dir.join("spool").display().to_string());
     default("TBG_SHUTDOWN_DRAIN_SECONDS", "5".to_owned());
@@ -133,11 +139,33 @@ async fn reset(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn welcome(settings: &Settings, args: &Dev) {
+fn welcome(settings: &Settings, args: &Dev, demo: &Demo) {
     println!(
-        "\n  The Bitcoin Game is running.\n\n    API          http://{0}\n    Try it       http://{0}/docs\n    Health       http://{0}/health\n    Pool socket  {1}\n    Miners       {2} simulated\n\n  Ctrl-C stops everything; the next start finds its data.\n",
-        settings.http_listen,
-        settings.event_socket_path.display(),
-        args.miners
+        "
+  The Bitcoin Game is running.
+
+    API          http://{listen}
+    Try it       http://{listen}/docs
+    Health       http://{listen}/health
+    Pool socket  {socket}
+    Miners       {miners} simulated
+
+  Sign in as the demo user, a wallet under {key_file}:
+
+    API=http://{listen}/api/v1/auth  ADDRESS={address}
+    curl -s $API/challenge -H 'Content-Type: application/json' -d '{{\"btc_address\":\"'$ADDRESS'\"}}' > challenge.json
+    SIGNATURE=$({program} wallet sign --key \"$(cat {key_file})\" --challenge challenge.json)
+    curl -s $API/connect -H 'Content-Type: application/json' \\
+         -d '{{\"btc_address\":\"'$ADDRESS'\",\"signature\":\"'$SIGNATURE'\"}}'
+
+  The answer holds an access_token: send it as `Authorization: Bearer …`, or paste it into /docs.
+  Ctrl-C stops everything; the next start finds its data.
+",
+        listen = settings.http_listen,
+        socket = settings.event_socket_path.display(),
+        miners = args.miners,
+        key_file = demo.key_file.display(),
+        address = demo.address,
+        program = std::env::current_exe().map_or_else(|_| "tbg".to_owned(), |path| path.display().to_string()),
     );
 }

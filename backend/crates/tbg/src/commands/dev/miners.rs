@@ -10,6 +10,7 @@ use tbg_sim::{SimConfig, Simulator};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::demo::Demo;
 use crate::cli::Dev;
 use crate::commands::simulate::register;
 
@@ -24,6 +25,7 @@ const STEP: Duration = Duration::from_millis(200);
 pub async fn start(
     args: &Dev,
     settings: &Settings,
+    demo: &Demo,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     if args.miners == 0 {
@@ -38,6 +40,7 @@ pub async fn start(
         miners: args.miners,
         start_us: now.timestamp_micros(),
         network: settings.btc_network,
+        first_address: Some(demo.address.clone()),
         target_share_seconds: SHARE_SECONDS / speed,
         forced_block_every_seconds: Some(BLOCK_SECONDS / speed),
         ..SimConfig::default()

@@ -1,0 +1,3 @@
+//! Rules of the domain. Pure.
+
+pub(crate) mod seal;

@@ -1,0 +1,6 @@
+//! All SQL of the operations domain.
+
+pub(crate) mod audit;
+pub(crate) mod audit_log;
+pub(crate) mod stats;
+pub(crate) mod totals;

@@ -1,0 +1,190 @@
+//! The API of a deployment: the domains' routes on what they stand on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use aws_lc_rs::rsa::KeySize;
+use axum::Router;
+use chrono::TimeDelta;
+use metrics_exporter_prometheus::PrometheusHandle;
+use redis::aio::ConnectionManager;
+use sqlx::PgPool;
+use tbg_core::Clock;
+use tbg_core::config::{Environment, Settings};
+use tbg_core::random::{Entropy, SystemEntropy};
+use tbg_identity::mail::{MailConfig, Mailer};
+use tbg_identity::{Hasher, Identity, IdentityConfig};
+use tbg_operations::Operations;
+use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
+use tbg_web::limit::{Limiter, Limits};
+use tbg_web::{Origins, WebParts, WebState};
+
+use super::VERSION;
+use crate::commands::keys::new_private_key;
+
+/// The API, ready to be served.
+pub struct Api {
+    /// All routes with all layers.
+    pub router: Router,
+    /// Knows who was seen.
+    pub authenticator: Arc<Authenticator>,
+}
+
+impl Api {
+    /// Wires the domains; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn new(
+        settings: &Settings,
+        pool: &PgPool,
+        metrics: &PrometheusHandle,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        tbg_web::limit::register_metrics();
+        let limiter = Limiter::new(redis.clone(), Arc::clone(clock), Arc::clone(&entropy));
+        let authenticator = Arc::new(Authenticator::new(AuthenticatorParts {
+            keys: token_keys(settings)?,
+            pool: pool.clone(),
+            redis: redis.clone(),
+            clock: Arc::clone(clock),
+            limiter: limiter.clone(),
+        }));
+        let identity = Identity::new(tbg_identity::Parts {
+            pool: pool.clone(),
+            redis: redis.clone(),
+            clock: Arc::clone(clock),
+            entropy,
+            auth: Arc::clone(&authenticator),
+            hasher: Hasher::new(std::thread::available_parallelism().map_or(1, Into::into))?,
+            config: identity_config(settings)?,
+        });
+        let operations = Operations::new(tbg_operations::Parts {
+            pool: pool.clone(),
+            redis: redis.clone(),
+            clock: Arc::clone(clock),
+            version: VERSION,
+            environment: settings.environment.as_str(),
+            caches: tbg_operations::CacheRegistry::default(),
+        });
+        let routes = identity.routes().merge(operations.routes());
+        let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
+        Ok(Self { router: tbg_web::router(state, routes), authenticator })
+    }
+}
+
+fn web_state(
+    settings: &Settings,
+    pool: &PgPool,
+    redis: ConnectionManager,
+    metrics: &PrometheusHandle,
+    limiter: Limiter,
+    authenticator: Arc<Authenticator>,
+) -> WebState {
+    WebState::new(WebParts {
+        pool: pool.clone(),
+        redis,
+        metrics: metrics.clone(),
+        version: VERSION,
+        environment: settings.environment.as_str(),
+        docs_enabled: settings.serves_docs(),
+        authenticator,
+        limiter,
+        limits: Limits {
+            unauth: settings.rate_limit_unauth_per_min,
+            user: settings.rate_limit_user_per_min,
+            api_key: settings.rate_limit_api_key_per_min,
+            websocket: settings.rate_limit_ws_per_min,
+            auth_endpoint: settings.rate_limit_auth_per_min,
+        },
+        origins: Origins::of(settings.environment, settings.public_base_url.clone()),
+        trusted_proxies: settings.trusted_proxies.0.clone().into(),
+    })
+}
+
+/// The keys of tokens. Development and tests may go without one: then tokens end with the process.
+fn token_keys(settings: &Settings) -> anyhow::Result<Keys> {
+    let private = settings.jwt_private_key.expose();
+    let made;
+    let private = match (private.is_empty(), settings.environment) {
+        (false, _) => private,
+        (true, Environment::Development | Environment::Test) => {
+            tracing::warn!("TBG_JWT_PRIVATE_KEY is not set: tokens of this process end with it");
+            made = new_private_key(KeySize::Rsa2048)?;
+            made.as_str()
+        }
+        (true, _) => bail!("TBG_JWT_PRIVATE_KEY_FILE is not set: make a key with `tbg keys new`"),
+    };
+    let public = settings.jwt_verify_keys_dir.as_deref().map(public_keys).transpose()?.unwrap_or_default();
+    Keys::new(private, &public, &settings.jwt_issuer, &settings.jwt_audience)
+}
+
+/// The `*.pem` files of a folder.
+fn public_keys(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).context("TBG_JWT_VERIFY_KEYS_DIR cannot be read")?;
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).context("a file of TBG_JWT_VERIFY_KEYS_DIR cannot be read"))
+        .collect()
+}
+
+fn identity_config(settings: &Settings) -> anyhow::Result<IdentityConfig> {
+    let may_load_test = matches!(settings.environment, Environment::Development | Environment::Test);
+    if settings.loadtest_auth && !(may_load_test && cfg!(feature = "loadtest-auth")) {
+        bail!(
+            "TBG_LOADTEST_AUTH needs a build with the feature loadtest-auth, and TBG_ENVIRONMENT=development or test"
+        );
+    }
+    if settings.loadtest_auth {
+        tracing::warn!("TBG_LOADTEST_AUTH is on: users of the load test sign in without a signature");
+    }
+    Ok(IdentityConfig {
+        network: settings.btc_network,
+        auth_domain: settings.auth_domain.clone(),
+        challenge_ttl_seconds: settings.challenge_ttl_seconds.into(),
+        lockout_threshold: settings
+            .lockout_threshold
+            .try_into()
+            .context("TBG_LOCKOUT_THRESHOLD is too large")?,
+        lockout_seconds: settings.lockout_seconds.into(),
+        access_ttl_seconds: settings.jwt_access_ttl_seconds.into(),
+        refresh_ttl_seconds: settings.jwt_refresh_ttl_seconds.into(),
+        session_max_seconds: settings.session_max_seconds.into(),
+        verification_ttl_hours: settings.email_verification_ttl_hours.into(),
+        reset_ttl_minutes: settings.password_reset_ttl_minutes.into(),
+        frontend_base_url: settings.frontend_base_url.clone(),
+        loadtest: settings.loadtest_auth,
+    })
+}
+
+/// The worker that sends mail.
+///
+/// # Errors
+/// When a setting cannot be used.
+pub fn mailer(settings: &Settings, pool: &PgPool, clock: &Arc<dyn Clock>) -> anyhow::Result<Mailer> {
+    let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+    let config = MailConfig {
+        provider: settings.email_provider,
+        from_address: settings.email_from_address.clone(),
+        from_name: settings.email_from_name.clone(),
+        support_email: settings.support_email.clone(),
+        frontend_base_url: settings.frontend_base_url.clone(),
+        smtp_host: settings.smtp_host.clone(),
+        smtp_port: settings.smtp_port,
+        smtp_username: settings.smtp_username.clone(),
+        smtp_password: settings.smtp_password.clone(),
+        smtp_tls: settings.smtp_use_tls,
+        capture_dir: settings.email_capture_dir.clone(),
+        rate_per_hour: settings.email_rate_limit_per_hour,
+        verification_ttl: TimeDelta::hours(settings.email_verification_ttl_hours.into()),
+        reset_ttl: TimeDelta::minutes(settings.password_reset_ttl_minutes.into()),
+        production: settings.environment == Environment::Production,
+    };
+    Mailer::new(pool.clone(), redis, Arc::clone(clock), Arc::new(SystemEntropy), config)
+}

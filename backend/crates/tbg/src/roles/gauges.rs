@@ -1,0 +1,56 @@
+//! What a process reports about itself and what it needs (contract `production.md` §10).
+
+use std::time::Duration;
+
+use metrics::gauge;
+use redis::aio::ConnectionManager;
+use sqlx::PgPool;
+use tbg_core::config::Settings;
+
+use super::VERSION;
+
+/// How long a dependency may take to answer.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Measures the pools and dependencies of a process.
+pub struct Gauges {
+    pool: PgPool,
+    redis: ConnectionManager,
+    pool_size: u32,
+}
+
+impl Gauges {
+    /// Reports version and environment at once.
+    ///
+    /// # Errors
+    /// When the Redis URL cannot be used.
+    pub fn new(settings: &Settings, pool: &PgPool) -> anyhow::Result<Self> {
+        gauge!("tbg_app_info", "version" => VERSION, "environment" => settings.environment.as_str()).set(1.0);
+        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+        Ok(Self { pool: pool.clone(), redis, pool_size: settings.db_max_connections })
+    }
+
+    /// Sets the gauges to what is true now.
+    pub async fn measure(&self) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let in_use = self.pool.size().saturating_sub(idle);
+        gauge!("tbg_db_pool_size").set(f64::from(self.pool_size));
+        gauge!("tbg_db_pool_free").set(f64::from(self.pool_size.saturating_sub(in_use)));
+
+        let mut redis = self.redis.clone();
+        let ping = redis::cmd("PING");
+        let (database, redis) = tokio::join!(
+            tokio::time::timeout(DEADLINE, self.pool.acquire()),
+            tokio::time::timeout(DEADLINE, ping.query_async::<()>(&mut redis)),
+        );
+        let database_up = match database {
+            Ok(Ok(mut conn)) => tokio::time::timeout(DEADLINE, sqlx::Connection::ping(&mut *conn))
+                .await
+                .is_ok_and(|ping| ping.is_ok()),
+            _ => false,
+        };
+        let redis_up = redis.is_ok_and(|ping| ping.is_ok());
+        gauge!("tbg_dependency_up", "dependency" => "database").set(f64::from(u8::from(database_up)));
+        gauge!("tbg_dependency_up", "dependency" => "redis").set(f64::from(u8::from(redis_up)));
+    }
+}

@@ -1,0 +1,282 @@
+//! The API in this process: the domains' routes and all layers on a real database and a real Redis, with a
+//! clock that the test moves. Requests go straight into the router.
+
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use chrono::{DateTime, Utc};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::Value;
+use tbg_bitcoin::Network;
+use tbg_core::config::Environment;
+use tbg_core::random::{Entropy, SystemEntropy};
+use tbg_core::{Clock, MockClock};
+use tbg_identity::{Hasher, Identity, IdentityConfig};
+use tbg_operations::{CacheRegistry, Operations};
+use tbg_web::auth::{Authenticator, AuthenticatorParts, Claims, Keys, TokenKind};
+use tbg_web::limit::{Limiter, Limits};
+use tbg_web::{AuthMethod, Origins, WebParts, WebState};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use crate::{TestDb, TestRedis};
+
+/// The issuer of tokens in tests.
+pub const ISSUER: &str = "thebitcoingame.com";
+/// The audience of tokens in tests.
+pub const AUDIENCE: &str = "api.thebitcoingame.com";
+
+/// The key that signs tokens in tests, PKCS #8 in PEM.
+pub static SIGNING_KEY: LazyLock<String> = LazyLock::new(new_key);
+
+/// A new RSA key, PKCS #8 in PEM.
+#[must_use]
+pub fn new_key() -> String {
+    let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key");
+    let der: Pkcs8V1Der<'_> = pair.as_der().expect("its DER");
+    pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()))
+}
+
+/// The keys of tokens in tests.
+#[must_use]
+pub fn keys() -> Keys {
+    Keys::new(&SIGNING_KEY, &[], ISSUER, AUDIENCE).expect("keys")
+}
+
+/// Limits that no test reaches by accident.
+pub const GENEROUS: Limits =
+    Limits { unauth: 100_000, user: 100_000, api_key: 100_000, websocket: 100_000, auth_endpoint: 100_000 };
+
+/// The API of a test.
+pub struct App {
+    /// Its database.
+    pub db: TestDb,
+    /// Its Redis.
+    pub redis: TestRedis,
+    /// Its time.
+    pub clock: MockClock,
+    /// Its service.
+    pub router: Router,
+    /// Its authenticator.
+    pub auth: Arc<Authenticator>,
+}
+
+impl App {
+    /// An API at the present time, with generous limits, on mainnet.
+    pub async fn new() -> Self {
+        Self::at(crate::now()).await
+    }
+
+    /// The same at another time.
+    pub async fn at(now: DateTime<Utc>) -> Self {
+        Self::with(now, Network::Mainnet, GENEROUS).await
+    }
+
+    /// The same with everything chosen.
+    pub async fn with(now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
+        let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+        let clock = MockClock::at(now);
+        let (router, auth) = Self::build(&db, &redis, &clock, network, limits, keys());
+        Self { db, redis, clock, router, auth }
+    }
+
+    /// Another replica on the same database and Redis, with `keys`.
+    pub fn replica(&self, keys: Keys) -> Router {
+        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, GENEROUS, keys).0
+    }
+
+    /// Another replica with other limits.
+    pub fn limited_replica(&self, limits: Limits) -> Router {
+        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, limits, keys()).0
+    }
+
+    fn build(
+        db: &TestDb,
+        redis: &TestRedis,
+        clock: &MockClock,
+        network: Network,
+        limits: Limits,
+        keys: Keys,
+    ) -> (Router, Arc<Authenticator>) {
+        let manager = redis.manager();
+        let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let limiter = Limiter::new(manager.clone(), Arc::clone(&clock), Arc::clone(&entropy))
+            .with_deadline(std::time::Duration::from_secs(5));
+        let auth = Arc::new(Authenticator::new(AuthenticatorParts {
+            keys,
+            pool: db.pool.clone(),
+            redis: manager.clone(),
+            clock: Arc::clone(&clock),
+            limiter: limiter.clone(),
+        }));
+        let identity = Identity::new(tbg_identity::Parts {
+            pool: db.pool.clone(),
+            redis: manager.clone(),
+            clock: Arc::clone(&clock),
+            entropy,
+            auth: Arc::clone(&auth),
+            hasher: Hasher::new(2).expect("hasher"),
+            config: identity_config(network),
+        });
+        let operations = Operations::new(tbg_operations::Parts {
+            pool: db.pool.clone(),
+            redis: manager.clone(),
+            clock,
+            version: "1.2.3",
+            environment: "test",
+            caches: CacheRegistry::default(),
+        });
+        let state = WebState::new(WebParts {
+            pool: db.pool.clone(),
+            redis: manager,
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
+            version: "1.2.3",
+            environment: "test",
+            docs_enabled: true,
+            authenticator: Arc::clone(&auth),
+            limiter,
+            limits,
+            origins: Origins::of(Environment::Test, None),
+            // Requests of a test have no peer: it may choose one in X-Forwarded-For.
+            trusted_proxies: "0.0.0.0/32".parse().into_iter().collect(),
+        });
+        (tbg_web::router(state, identity.routes().merge(operations.routes())), auth)
+    }
+
+    /// `GET path`, signed in if there is a token.
+    pub async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        self.ask("GET", path, token, None).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Answer {
+        self.ask("POST", path, token, Some(body)).await
+    }
+
+    /// Any method; `token` is an access token, or an API key if it starts with `tbg_`.
+    pub async fn ask(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        send(&self.router, request(method, path, token, body)).await
+    }
+
+    /// An access token for `user` as a session of its own would have it, at the app's time.
+    #[must_use]
+    pub fn token(&self, user: i64) -> String {
+        sign(&claims(user, self.clock.now()))
+    }
+}
+
+/// How identity works in tests.
+#[must_use]
+pub fn identity_config(network: Network) -> IdentityConfig {
+    IdentityConfig {
+        network,
+        auth_domain: "thebitcoingame.com".to_owned(),
+        challenge_ttl_seconds: 300,
+        lockout_threshold: 10,
+        lockout_seconds: 900,
+        access_ttl_seconds: 3600,
+        refresh_ttl_seconds: 604_800,
+        session_max_seconds: 2_592_000,
+        verification_ttl_hours: 24,
+        reset_ttl_minutes: 60,
+        frontend_base_url: "https://thebitcoingame.com".to_owned(),
+        loadtest: false,
+    }
+}
+
+/// The claims of an access token of `user`, issued at `now`.
+#[must_use]
+pub fn claims(user: i64, now: DateTime<Utc>) -> Claims {
+    Claims {
+        iss: ISSUER.to_owned(),
+        aud: AUDIENCE.to_owned(),
+        sub: user.to_string(),
+        address: None,
+        auth_method: AuthMethod::Wallet,
+        kind: TokenKind::Access,
+        iat: now.timestamp(),
+        exp: now.timestamp() + 3600,
+        jti: Uuid::now_v7(),
+        sid: Uuid::now_v7(),
+        auth_time: now.timestamp(),
+    }
+}
+
+/// A token of ours.
+#[must_use]
+pub fn sign(claims: &Claims) -> String {
+    keys().sign(claims).expect("a token")
+}
+
+/// A request; `token` is an access token, or an API key if it starts with `tbg_`.
+#[must_use]
+pub fn request(method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path);
+    let request = match token {
+        Some(key) if key.starts_with("tbg_") => request.header("x-api-key", key),
+        Some(token) => request.header("authorization", format!("Bearer {token}")),
+        None => request,
+    };
+    // The dashboard sends the type on every call.
+    let request = request.header("content-type", "application/json");
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    request.body(body).expect("a request")
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body; null if it is no JSON.
+    pub json: Value,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// The `code` of an error, else an empty text.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.json["code"].as_str().unwrap_or_default()
+    }
+
+    /// Status and code.
+    #[must_use]
+    pub fn outcome(&self) -> (u16, &str) {
+        (self.status, self.code())
+    }
+
+    /// A header's text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The answer, if it is a success.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[must_use]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        self.json
+    }
+}
+
+/// Sends a request into a router.
+pub async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.expect("a body");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
+}

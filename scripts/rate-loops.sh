@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The three loops of the specification (production.md §2.4) against the release build, with the limits of
+# production, each on a fresh server. Run by `make rate-loops`, inside with-servers.
+# A route that does not exist yet answers 404; what is checked is from which request on the answer is 429.
+set -euo pipefail
+tbg=$1
+dir=$(mktemp -d)
+server=
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$dir"' EXIT
+
+export TBG_DATABASE_URL=$DATABASE_URL TBG_REDIS_URL=$TBG_TEST_REDIS_URL TBG_LOG_FILTER=error
+export TBG_HTTP_LISTEN=127.0.0.1:18432 TBG_ENVIRONMENT=test
+api=http://$TBG_HTTP_LISTEN
+"$tbg" migrate >/dev/null
+"$tbg" keys new >"$dir/key.pem"
+export TBG_JWT_PRIVATE_KEY_FILE=$dir/key.pem
+"$tbg" serve --role api &
+server=$!
+until "$tbg" healthcheck >/dev/null 2>&1; do sleep 0.02; done
+
+# loop NAME COUNT LIMIT CURL-ARGUMENTS…
+loop() {
+    local name=$1 count=$2 limit=$3 codes= n
+    shift 3
+    for ((n = 1; n <= count; n++)); do
+        codes+="$(curl -s -o /dev/null -w '%{http_code}' "$@") "
+    done
+    local passed=${codes%%429*} refused
+    passed=$(wc -w <<<"$passed")
+    refused=$(tr ' ' '\n' <<<"$codes" | grep -c '^429$' || true)
+    echo "$name: $(tr ' ' '\n' <<<"$codes" | grep . | uniq -c | awk '{printf "%s x %s  ", $1, $2}')"
+    [ "$passed" -eq "$limit" ] && [ "$refused" -eq $((count - limit)) ] || { echo "  expected 429 after $limit"; exit 1; }
+}
+
+json=(-H 'Content-Type: application/json')
+# Loop 2 signs in first: that spends from the tier of loop 3, which therefore waits for a fresh window.
+read -r wif address < <("$tbg" wallet new | awk '/^key/ {key=$2} /^address/ {address=$2} END {print key, address}')
+curl -sf "${json[@]}" -d "{\"btc_address\":\"$address\"}" $api/api/v1/auth/challenge >"$dir/challenge.json"
+signature=$("$tbg" wallet sign --key "$wif" --challenge "$dir/challenge.json" 2>/dev/null)
+token=$(curl -sf "${json[@]}" -d "{\"btc_address\":\"$address\",\"signature\":\"$signature\"}" $api/api/v1/auth/connect |
+    sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+loop "35 x GET /api/v1/education/tracks, anonymous" 35 30 $api/api/v1/education/tracks
+loop "125 x GET /api/v1/mining/stats, bearer" 125 120 -H "Authorization: Bearer $token" $api/api/v1/mining/stats
+echo "waiting for a fresh window"
+sleep 60
+loop "8 x POST /api/v1/auth/connect" 8 5 "${json[@]}" -d '{"btc_address":"bc1qtest","signature":"test"}' $api/api/v1/auth/connect
