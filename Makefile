@@ -60,6 +60,11 @@ bench-front-door: setup  ## What authentication and limits cost a request (needs
 	$(CARGO) build --locked -p tbg-local
 	cd backend && $(WITH_SERVERS) target/release/bench-front-door $(ARGS)
 
+docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs chromium)
+	$(CARGO) build --release --locked -p tbg
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) sh -c '../scripts/docs-check.sh target/release/tbg'
+
 races: setup  ## Refresh, challenge, lockout and key limits under parallel attack (ARGS="--rounds 1000")
 	$(CARGO) build --release --locked -p tbg-tests --bin races
 	$(CARGO) build --locked -p tbg-local

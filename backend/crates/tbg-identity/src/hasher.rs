@@ -1,4 +1,7 @@
 //! Argon2id off the runtime, and never more of it than the machine has processors (contract §4.3).
+//!
+//! A hash takes a processor for a tenth of a second. It runs on threads of its own, which give way to all
+//! others: while fifty people sign in, everybody else's requests are answered as fast as before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier 
 use argon2::{Algorithm, Argon2, Params, Version};
 use tbg_core::random::{Entropy, bytes};
 use tbg_web::ApiError;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 const MEMORY_KIB: u32 = 65_536;
 const PASSES: u32 = 2;
@@ -16,6 +19,8 @@ const SALT_BYTES: usize = 16;
 const TAG_BYTES: usize = 32;
 /// How long a log-in may wait for its turn; then it is a 503.
 const QUEUE_DEADLINE: Duration = Duration::from_secs(5);
+/// The niceness of the hashing threads: the lowest priority there is.
+const LOWEST_PRIORITY: i32 = 19;
 /// What an e-mail without an account is checked against. No password has this tag.
 const DUMMY: &str =
     "$argon2id$v=19$m=65536,t=2,p=1$bm8tYWNjb3VudC1oZXJl$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -25,6 +30,7 @@ const DUMMY: &str =
 pub struct Hasher {
     argon2: Argon2<'static>,
     turns: Arc<Semaphore>,
+    threads: Arc<rayon::ThreadPool>,
 }
 
 /// What a verification found.
@@ -42,13 +48,20 @@ impl Hasher {
     /// A hasher for `processors` hashes at once.
     ///
     /// # Errors
-    /// When the parameters are not valid, which is a fault of ours.
+    /// When the parameters are not valid, which is a fault of ours, or the threads do not start.
     pub fn new(processors: usize) -> anyhow::Result<Self> {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(TAG_BYTES))
             .map_err(|error| anyhow::anyhow!("Argon2 parameters: {error}"))?;
+        let processors = processors.max(1);
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(processors)
+            .thread_name(|n| format!("password-hash-{n}"))
+            .start_handler(|_| give_way())
+            .build()?;
         Ok(Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            turns: Arc::new(Semaphore::new(processors.max(1))),
+            turns: Arc::new(Semaphore::new(processors)),
+            threads: Arc::new(threads),
         })
     }
 
@@ -99,12 +112,21 @@ impl Hasher {
                 "the queue of password hashes is full"
             )));
         };
+        let (answer, answered) = oneshot::channel();
         // The turn goes with the work, not with the request: a client that leaves does not free a processor.
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
+        self.threads.spawn(move || {
+            let _ = answer.send(work());
+            drop(turn);
         });
-        done.await.map_err(ApiError::internal)?
+        answered.await.map_err(|_| ApiError::internal(anyhow::anyhow!("a password hash was lost")))?
+    }
+}
+
+/// Puts the calling thread behind all others.
+fn give_way() {
+    // On Linux, `None` is the calling thread, not its process.
+    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+        tracing::warn!(%error, "password hashes compete with requests");
     }
 }
 

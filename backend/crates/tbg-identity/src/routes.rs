@@ -9,7 +9,7 @@ mod passwords;
 mod public;
 mod session;
 mod settings;
-mod wallet_change;
+pub(crate) mod wallet_change;
 pub(crate) mod wallet_sign_in;
 
 use tbg_web::Routes;

@@ -15,6 +15,7 @@ use tbg_web::{ApiError, ErrorCode};
 
 use crate::Identity;
 use crate::routes::me::forget_public_profile;
+use crate::routes::wallet_change::forget_coinbase;
 use crate::sessions::{self, Tokens};
 use crate::store::{users, wallets};
 
@@ -57,6 +58,7 @@ pub(crate) async fn sign_in(
     audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
     if is_new {
+        forget_coinbase(identity, address.as_str()).await;
         forget_public_profile(identity, Some(address.as_str())).await;
     }
     Ok((user, tokens))

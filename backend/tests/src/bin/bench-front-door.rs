@@ -59,21 +59,29 @@ async fn main() -> anyhow::Result<()> {
         &db,
         &redis,
         "api",
-        &[("TBG_DB_MAX_CONNECTIONS", "20"), ("TBG_DB_MIN_CONNECTIONS", "5"), ("TBG_LOG_FILTER", "error")],
+        &[
+            ("TBG_DB_MAX_CONNECTIONS", "20"),
+            ("TBG_DB_MIN_CONNECTIONS", "5"),
+            ("TBG_LOG_FILTER", "error"),
+            ("TBG_TRUSTED_PROXIES", "127.0.0.1/32"),
+        ],
     )
     .await;
     program.wait_for("/health", 200).await;
     let users = create_users(&db, args.users).await;
     let script = program.dir().join("tokens.lua");
-    std::fs::write(&script, lua(&users))?;
+    std::fs::write(&script, lua("Authorization", users.iter().map(|token| format!("Bearer {token}"))))?;
+    let anonymous = program.dir().join("addresses.lua");
+    let addresses = (0..users.len()).map(|n| format!("10.{}.{}.7", n / 250, n % 250));
+    std::fs::write(&anonymous, lua("X-Forwarded-For", addresses))?;
     let settings = format!("{}/api/v1/users/me/settings", program.base);
     let version = format!("{}/version", program.base);
 
-    wrk(&args, &settings, Some(&script), 3).await?;
+    wrk(&args, &settings, &script, 3).await?;
     let (mut bare, mut guarded) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        bare.push(wrk(&args, &version, None, args.seconds).await?);
-        guarded.push(wrk(&args, &settings, Some(&script), args.seconds).await?);
+        bare.push(wrk(&args, &version, &anonymous, args.seconds).await?);
+        guarded.push(wrk(&args, &settings, &script, args.seconds).await?);
     }
     let (bare, guarded) = (median(bare), median(guarded));
     println!("| Route | req/s | p50 ms | p99 ms | refused |\n|---|---|---|---|---|");
@@ -109,26 +117,27 @@ async fn create_users(db: &TestDb, count: usize) -> Vec<String> {
     ids.into_iter().map(|id| sign(&claims(id, now))).collect()
 }
 
-/// A script of wrk in which every request is another user's.
-fn lua(tokens: &[String]) -> String {
-    let mut text = "local tokens = {\n".to_owned();
-    for token in tokens {
-        writeln!(text, "\"Bearer {token}\",").unwrap();
+/// A script of wrk in which every request has the next value of a header. The requests are made before the
+/// clock runs.
+fn lua(header: &str, values: impl Iterator<Item = String>) -> String {
+    let mut text = "local values = {\n".to_owned();
+    for value in values {
+        writeln!(text, "\"{value}\",").unwrap();
     }
-    text.push_str(
-        "}\nlocal n = math.random(#tokens)\nlocal headers = {}\nrequest = function()\n  n = n % #tokens + 1\n  \
-         headers[\"Authorization\"] = tokens[n]\n  return wrk.format(\"GET\", nil, headers)\nend\n",
-    );
+    write!(
+        text,
+        "}}\nlocal requests = {{}}\nlocal n = 0\ninit = function(args)\n  for i, value in ipairs(values) do\n    \
+         requests[i] = wrk.format(\"GET\", nil, {{ [\"{header}\"] = value }})\n  end\nend\nrequest = function()\n  \
+         n = n % #requests + 1\n  return requests[n]\nend\n"
+    )
+    .unwrap();
     text
 }
 
-async fn wrk(args: &Args, url: &str, script: Option<&Path>, seconds: u64) -> anyhow::Result<Round> {
+async fn wrk(args: &Args, url: &str, script: &Path, seconds: u64) -> anyhow::Result<Round> {
     let mut command = Command::new("wrk");
     command.args(["-t1", &format!("-c{}", args.connections), &format!("-d{seconds}s"), "--latency"]);
-    if let Some(script) = script {
-        command.arg("-s").arg(script);
-    }
-    let output = command.arg(url).output().await?;
+    let output = command.arg("-s").arg(script).arg(url).output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
     let round = (|| {

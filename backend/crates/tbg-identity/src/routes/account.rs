@@ -16,9 +16,9 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::Identity;
 use crate::routes::me::forget_public_profile;
 use crate::store::{deletion, export, wallets};
+use crate::{Identity, cooldowns};
 
 /// Seconds between two exports of a user.
 const EXPORT_COOLDOWN_SECONDS: u64 = 3600;
@@ -196,22 +196,7 @@ fn export_turn_key(user: UserId) -> String {
 
 /// One export an hour; the answer to a second one says when it is time.
 async fn take_export_turn(identity: &Identity, user: UserId) -> Result<(), ApiError> {
-    let key = export_turn_key(user);
-    let mut redis = identity.redis.clone();
-    let taken: Option<String> = redis::cmd("SET")
-        .arg(&key)
-        .arg(1)
-        .arg("NX")
-        .arg("EX")
-        .arg(EXPORT_COOLDOWN_SECONDS)
-        .query_async(&mut redis)
-        .await?;
-    if taken.is_some() {
-        return Ok(());
-    }
-    let left: i64 = redis::cmd("TTL").arg(&key).query_async(&mut redis).await?;
-    let left = u64::try_from(left).unwrap_or(1).max(1);
-    Err(ApiError::new(ErrorCode::Cooldown, "One export an hour: try again later").retry_after(left))
+    cooldowns::start(identity, &export_turn_key(user), EXPORT_COOLDOWN_SECONDS).await
 }
 
 async fn give_export_turn_back(identity: &Identity, user: UserId) {

@@ -1,6 +1,7 @@
 //! API keys of the caller (contract `auth-users.md` §8). Only a session manages keys, never a key.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -178,10 +179,11 @@ async fn revoke_key(
     State(identity): State<Identity>,
     session: Session,
     Origin(origin): Origin,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Done>, ApiError> {
     let (user, now) = (session.user_id, identity.clock.now());
-    let id = Uuid::try_parse(&id).map_err(|_| unknown_key())?;
+    // A path that is no id, even one that is not UTF-8, names no key.
+    let id = id.ok().and_then(|Path(id)| Uuid::try_parse(&id).ok()).ok_or_else(unknown_key)?;
     let mut tx = identity.pool.begin().await?;
     let key = store::api_keys::lock(&mut tx, user, id).await?.ok_or_else(unknown_key)?;
     if !key.is_revoked {

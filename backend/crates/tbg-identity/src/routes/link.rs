@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::email_sign_in::wallet_in_use;
 use super::me::forget_public_profile;
-use super::wallet_change::address_error;
+use super::wallet_change::{address_error, move_coinbase};
 use super::wallet_sign_in::{
     ChallengeRequest, ChallengeResponse, Nonce, bad_signature, check_challenge, signable_address,
 };
@@ -112,7 +112,9 @@ pub(crate) async fn link_verify(
     if !verify_message(&address, network, &challenge.message, request.signature.as_str()) {
         return Err(bad_signature());
     }
-    let auth_method = link(&identity, session.user_id, &address, request.replace, &origin).await?;
+    let (auth_method, old) = link(&identity, session.user_id, &address, request.replace, &origin).await?;
+    move_coinbase(&identity, old.as_deref(), address.as_str()).await;
+    forget_public_profile(&identity, old.as_deref()).await;
     forget_public_profile(&identity, Some(address.as_str())).await;
     Ok(Json(Linked {
         status: "wallet_linked",
@@ -122,14 +124,15 @@ pub(crate) async fn link_verify(
     }))
 }
 
-/// Adds the wallet in one transaction; returns how the account signs in from now on.
+/// Adds the wallet in one transaction; returns how the account signs in from now on, and the mining address
+/// that the wallet replaces.
 async fn link(
     identity: &Identity,
     user: UserId,
     address: &BtcAddress,
     replace: bool,
     origin: &AuditOrigin,
-) -> Result<String, ApiError> {
+) -> Result<(String, Option<String>), ApiError> {
     let now = identity.clock.now();
     let mut tx = identity.pool.begin().await?;
     users::lock_address_decision(&mut tx, address.as_str()).await?;
@@ -165,5 +168,5 @@ async fn link(
         .details(json!({ "old": old, "new": new }));
     audit::record(&mut tx, &entry).await?;
     tx.commit().await?;
-    Ok(auth_method.to_owned())
+    Ok((auth_method.to_owned(), old))
 }

@@ -96,6 +96,8 @@ pub(crate) async fn verify_email(
     let verified = if taken.purpose == Purpose::Notification {
         users::verify_notification_email(&mut tx, user, &taken.email, now).await?
     } else {
+        // The same address may be the one for notifications: proven is proven.
+        users::verify_notification_email(&mut tx, user, &taken.email, now).await?;
         users::verify_account_email(&mut tx, user, &taken.email).await?
     };
     if !verified {

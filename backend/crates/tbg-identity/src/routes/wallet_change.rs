@@ -117,7 +117,9 @@ async fn change(
 
 /// Lets the user's text go into the coinbase of blocks of the new address. Without a text there is no key to
 /// rename, which is no failure.
-async fn move_coinbase(identity: &Identity, old: Option<&str>, new: &str) {
+pub(crate) async fn move_coinbase(identity: &Identity, old: Option<&str>, new: &str) {
+    // What an earlier holder of the new address left there is not the user's.
+    forget_coinbase(identity, new).await;
     let Some(old) = old else { return };
     let moved = redis::cmd("RENAME")
         .arg(format!("user_coinbase:{old}"))
@@ -129,6 +131,15 @@ async fn move_coinbase(identity: &Identity, old: Option<&str>, new: &str) {
         && error.kind() != no_such_key
     {
         tracing::warn!(%error, "a coinbase text could not be moved to its user's new address");
+    }
+}
+
+/// The address has another holder from now on: a text of the earlier one must not stand in their blocks.
+pub(crate) async fn forget_coinbase(identity: &Identity, address: &str) {
+    let mut delete = redis::cmd("DEL");
+    delete.arg(format!("user_coinbase:{address}"));
+    if let Err(error) = delete.query_async::<()>(&mut identity.redis.clone()).await {
+        tracing::warn!(%error, "the coinbase text of an address could not be dropped");
     }
 }
 

@@ -106,7 +106,7 @@ impl Authenticator {
     /// What the headers prove. `X-API-Key` wins over `Authorization`.
     pub async fn identify(&self, headers: &HeaderMap) -> Credential {
         if let Some(key) = headers.get(API_KEY_HEADER) {
-            return self.read_api_key(key.as_bytes()).await;
+            return Box::pin(self.read_api_key(key.as_bytes())).await;
         }
         let Some(header) = headers.get(AUTHORIZATION) else { return Credential::Absent };
         let token = header.to_str().ok().and_then(bearer);

@@ -93,7 +93,7 @@ async fn admit(asked: &Asked, presented: &Presented) -> Result<Option<Admitted>,
         }
     };
     if class == Class::Admin && !admitted.is_admin {
-        audit_denied(presented, &admitted.caller, asked).await;
+        Box::pin(audit_denied(presented, &admitted.caller, asked)).await;
         return Err(refusal(ErrorCode::AdminRequired));
     }
     Ok(Some(admitted))

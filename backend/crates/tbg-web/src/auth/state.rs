@@ -64,6 +64,11 @@ impl States {
         if let (Some(state), Some(revoked)) = (known, revoked) {
             return Ok((state, revoked));
         }
+        // Once a second per user. Boxed, so that the future of every request does not carry the room for it.
+        Box::pin(self.fetch(user, sid)).await
+    }
+
+    async fn fetch(&self, user: UserId, sid: Option<Uuid>) -> Result<(UserState, bool), sqlx::Error> {
         let (shared, revoked) = self.ask_redis(user, sid).await;
         let state = match shared {
             Some(state) => state,

@@ -5,7 +5,7 @@ mod use_of_keys;
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use tbg_core::Clock as _;
-use tbg_tests::app::{Answer, App};
+use tbg_tests::app::{Answer, App, keys, request, send};
 use tbg_tests::at;
 use tbg_tests::people::Person;
 
@@ -54,20 +54,21 @@ async fn a_new_key_is_shown_once_and_stored_as_a_hash() {
     assert_eq!(
         shown,
         json!({
-            "id": shown["id"], "key": key, "prefix": prefix, "name": "Home Assistant", "permissions": ["read"],
-            "created_at": "2026-03-15T14:30:00Z", "expires_at": null,
+            "id": shown["id"], "key": key, "prefix": prefix, "name": "Home Assistant",
+            "permissions": ["read"], "created_at": "2026-03-15T14:30:00Z", "expires_at": null,
         })
     );
     assert!(uuid::Uuid::parse_str(text(&shown, "id")).is_ok());
-    let stored: (String, String, bool) =
-        sqlx::query_as("SELECT key_prefix, key_hash, key_hash = encode(sha256(convert_to($1, 'UTF8')), 'hex') FROM api_keys")
-            .bind(key)
-            .fetch_one(&app.db.pool)
-            .await
-            .unwrap();
-    assert_eq!((stored.0.as_str(), stored.2), (prefix, true));
-    let row = app.db.rows("SELECT * FROM api_keys").await.join(" ") + &audit_text(&app).await;
-    assert!(!row.contains(&key[12..]), "the secret is nowhere in the database");
+    let stored: (String, bool) = sqlx::query_as(
+        "SELECT key_prefix, key_hash = encode(sha256(convert_to($1, 'UTF8')), 'hex') FROM api_keys",
+    )
+    .bind(key)
+    .fetch_one(&app.db.pool)
+    .await
+    .unwrap();
+    assert_eq!(stored, (prefix.to_owned(), true));
+    let rows = app.db.rows("SELECT * FROM api_keys").await.join(" ") + &audit_text(&app).await;
+    assert!(!rows.contains(&key[12..]), "the secret is nowhere in the database");
     let expected = json!({
         "user": person.id.to_string(), "status": "success", "type": "api_key", "id": shown["id"],
         "details": { "prefix": prefix, "permissions": ["read"] },
@@ -84,8 +85,9 @@ async fn keys_are_listed_newest_first_without_secrets_and_without_revoked_ones()
     app.clock.advance(TimeDelta::seconds(1));
     let second = created(&app, &person, json!({ "name": "second" })).await;
     app.clock.advance(TimeDelta::seconds(1));
-    let body = json!({ "name": "third", "permissions": ["write"], "expires_at": "2026-03-16T16:30:00+02:00" });
-    let third = created(&app, &person, body).await;
+    let end = "2026-03-16T16:30:00+02:00";
+    let third = json!({ "name": "third", "permissions": ["write"], "expires_at": end });
+    let third = created(&app, &person, third).await;
     assert_eq!(revoke(&app, &person, text(&second, "id")).await.status, 200);
 
     let answer = app.get(PATH, Some(&person.access)).await;
@@ -219,11 +221,8 @@ async fn a_revoked_key_is_refused_at_once() {
         "details": { "prefix": shown["prefix"], "permissions": ["read", "write"] },
     });
     assert_eq!(audit(&app, "user.api_key_revoked").await, [expected], "once");
-    let other_replica = tbg_tests::app::send(
-        &app.replica(tbg_tests::app::keys()),
-        tbg_tests::app::request("GET", "/api/v1/users/me", Some(key), None),
-    );
-    assert_eq!(other_replica.await.outcome(), INVALID_KEY);
+    let elsewhere = send(&app.replica(keys()), request("GET", "/api/v1/users/me", Some(key), None)).await;
+    assert_eq!(elsewhere.outcome(), INVALID_KEY);
 }
 
 #[tokio::test]

@@ -33,9 +33,11 @@ fn probe(app: &App) -> Router {
     }
     let users = get(user).post(user).put(user).patch(user).delete(user);
     let optionals = get(optional).post(optional);
-    let routes = Routes::new()
-        .hidden(Class::User, "/probe/user", users)
-        .hidden(Class::Optional, "/probe/optional", optionals);
+    let routes = Routes::new().hidden(Class::User, "/probe/user", users).hidden(
+        Class::Optional,
+        "/probe/optional",
+        optionals,
+    );
     let redis = app.redis.manager();
     let state = WebState::new(WebParts {
         pool: app.db.pool.clone(),
@@ -48,7 +50,7 @@ fn probe(app: &App) -> Router {
         limiter: Limiter::new(redis, Arc::new(app.clock.clone()), Arc::new(SystemEntropy)),
         limits: GENEROUS,
         origins: Origins::of(Environment::Test, None),
-        trusted_proxies: Vec::new().into(),
+        trusted_proxies: Arc::default(),
     });
     tbg_web::router(state, routes)
 }
@@ -174,12 +176,12 @@ async fn a_key_has_600_requests_a_minute_of_its_own() {
     assert_eq!((others.status, others.header("x-ratelimit-remaining")), (200, "599"), "each key by itself");
     let buckets: Vec<String> =
         redis::cmd("KEYS").arg("ratelimit:api_key:*").query_async(&mut app.redis.manager()).await.unwrap();
-    let ids: Vec<Value> = list(&app, &person).await.iter().map(|key| key["id"].clone()).collect();
-    let mut named: Vec<Value> = buckets.iter().map(|bucket| json!(bucket.rsplit(':').next())).collect();
-    named.sort_by_key(Value::to_string);
-    let mut expected = ids;
-    expected.sort_by_key(Value::to_string);
-    assert_eq!(named, expected, "a bucket has the id of its key, never the secret");
+    let listed = list(&app, &person).await;
+    assert_eq!(buckets.len(), listed.len());
+    for key in &listed {
+        let bucket = format!("ratelimit:api_key:{}", key["id"].as_str().unwrap());
+        assert!(buckets.contains(&bucket), "a bucket has the id of its key, never the secret");
+    }
 }
 
 #[tokio::test]
@@ -196,7 +198,8 @@ async fn made_up_keys_share_the_allowance_of_their_address() {
 
     let (guesses, beyond) = answers.split_at(30);
     assert!(guesses.iter().all(|answer| answer.outcome() == INVALID_KEY));
-    assert_eq!((guesses[0].header("x-ratelimit-limit"), guesses[29].header("x-ratelimit-remaining")), ("30", "0"));
+    assert_eq!(guesses[0].header("x-ratelimit-limit"), "30");
+    assert_eq!(guesses[29].header("x-ratelimit-remaining"), "0");
     assert_eq!(beyond[0].outcome(), (429, "RATE_LIMITED"));
     assert_eq!(elsewhere.outcome(), INVALID_KEY, "another address has its own");
 }
