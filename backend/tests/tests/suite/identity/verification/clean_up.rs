@@ -145,14 +145,13 @@ async fn each_table_keeps_what_is_not_old_enough() {
         assert_eq!(db.number(VERIFICATION_TOKENS).await, 4);
         assert_eq!(db.number(RESET_TOKENS).await, 5);
         assert_eq!(db.number(ATTEMPTS).await, 6);
-        let mail = db
-            .rows("SELECT status, count(*) AS n FROM email_outbox GROUP BY status ORDER BY status COLLATE \"C\"")
-            .await;
-        let kept = [("dropped", 7), ("failed", 1), ("pending", 1), ("sending", 1), ("sent", 7)];
-        let kept = kept.map(|(status, n)| json!({ "status": status, "n": n }));
-        let mail: Vec<serde_json::Value> =
-            mail.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
-        assert_eq!(mail, kept);
+        let kept: Vec<(String, i64)> =
+            sqlx::query_as("SELECT status, count(*) FROM email_outbox GROUP BY status ORDER BY status")
+                .fetch_all(&db.pool)
+                .await
+                .unwrap();
+        let expected = [("dropped", 7), ("failed", 1), ("pending", 1), ("sending", 1), ("sent", 7)];
+        assert_eq!(kept, expected.map(|(status, count)| (status.to_owned(), count)));
     }
 }
 
@@ -161,51 +160,6 @@ async fn a_rotated_token_stays_as_long_as_it_could_be_used_and_is_still_a_trap()
     let app = App::new().await;
     let first = app.miner(1).await;
     app.clock.advance(TimeDelta::days(6));
-    let second = TimeDelta::seconds(1);
-    refresh_tokens(&db, user, now - second, 3).await;
-    refresh_tokens(&db, user, now, 1).await;
-    refresh_tokens(&db, user, now + second, 2).await;
-    // More than a batch here, so that one table does not have to wait for the next hour.
-    verification_tokens(&db, user, day_ago - second, 2_500).await;
-    verification_tokens(&db, user, day_ago, 4).await;
-    reset_tokens(&db, user, day_ago - second, 2_500).await;
-    reset_tokens(&db, user, day_ago, 5).await;
-    attempts(&db, day_ago - second, 2_500).await;
-    attempts(&db, day_ago, 6).await;
-    for status in ["sent", "dropped"] {
-        mail(&db, status, month_ago - second, 1_250).await;
-        mail(&db, status, month_ago, 7).await;
-    }
-    for status in ["pending", "sending", "failed"] {
-        mail(&db, status, month_ago - second, 1).await;
-    }
-
-    // The second run finds nothing more.
-    for _ in 0..2 {
-        clean_up(&db.pool, now).await.unwrap();
-
-        assert_eq!(db.number(REFRESH_TOKENS).await, 3);
-        assert_eq!(db.number(VERIFICATION_TOKENS).await, 4);
-        assert_eq!(db.number(RESET_TOKENS).await, 5);
-        assert_eq!(db.number(ATTEMPTS).await, 6);
-        let mail = db
-            .rows("SELECT status, count(*) AS n FROM email_outbox GROUP BY status ORDER BY status COLLATE \"C\"")
-            .await;
-        let kept = [("dropped", 7), ("failed", 1), ("pending", 1), ("sending", 1), ("sent", 7)];
-        let kept = kept.map(|(status, n)| json!({ "status": status, "n": n }));
-        let mail: Vec<serde_json::Value> =
-            mail.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
-        assert_eq!(mail, kept);
-    }
-}
-
-#[tokio::test]
-async fn a_rotated_token_stays_as_long_as_it_could_be_used_and_is_still_a_trap() {
-    let app = App::new().await;
-    let first = app.miner(1).await;
-    app.clock.advance(TimeDelta::days(6));
-    let refresh =
-        async |token: &str| app.post("/api/v1/auth/refresh", None, json!({ "refresh_token": token })).await;
     let second = refresh(&app, &first.refresh).await.ok();
     let expires_at = app.clock.now() + TimeDelta::days(1);
 
