@@ -9,7 +9,7 @@ use axum::routing::MethodRouter;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::auth::{Class, enforce};
@@ -94,6 +94,9 @@ fn guard<S: Clone + Send + Sync + 'static>(class: Class, methods: MethodRouter<S
     methods.route_layer(from_fn(move |request, next| async move { enforce(class, request, next).await }))
 }
 
+/// How a handler says that its body may be left out: `Option<T>` in the document would admit `null` too.
+const OPTIONAL_BODY: &str = "x-optional-body";
+
 /// The errors that come from the house: status, name in the document, words.
 const ERRORS: [(&str, &str, &str); 11] = [
     ("401", "Unauthorized", "No credential, or not a good one"),
@@ -134,6 +137,10 @@ fn describe(operation: &mut Operation, class: Class) {
     operation.extensions.get_or_insert_default().merge(class_of_route);
 
     let has_body = operation.request_body.is_some();
+    let is_optional = operation.extensions.as_ref().is_some_and(|all| all.contains_key(OPTIONAL_BODY));
+    if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| is_optional) {
+        body.required = Some(Required::False);
+    }
     let statuses = ERRORS.into_iter().filter(|(status, ..)| match *status {
         "401" => class != Class::None,
         "408" | "415" => has_body,

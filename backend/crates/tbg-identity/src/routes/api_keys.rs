@@ -136,7 +136,10 @@ async fn list_keys(
     path = "/api/v1/users/me/api-keys",
     tag = "api keys",
     request_body = CreateKey,
-    responses((status = 200, description = "The new key", body = CreatedKey))
+    responses(
+        (status = 200, description = "The new key", body = CreatedKey),
+        (status = 409, description = "There are ten keys", body = tbg_web::ErrorBody),
+    )
 )]
 async fn create_key(
     State(identity): State<Identity>,
@@ -173,7 +176,10 @@ async fn create_key(
     path = "/api/v1/users/me/api-keys/{id}",
     tag = "api keys",
     params(("id" = String, Path, description = "Id of the key")),
-    responses((status = 200, description = "The key works no more", body = Done))
+    responses(
+        (status = 200, description = "The key works no more", body = Done),
+        (status = 404, description = "No such key of this user", body = tbg_web::ErrorBody),
+    )
 )]
 async fn revoke_key(
     State(identity): State<Identity>,

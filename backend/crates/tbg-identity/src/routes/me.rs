@@ -181,7 +181,10 @@ async fn get_me(State(identity): State<Identity>, caller: Caller) -> Result<Json
     path = "/api/v1/users/me",
     tag = "users",
     request_body = ProfilePatch,
-    responses((status = 200, description = "The caller after the change", body = UserMe))
+    responses(
+        (status = 200, description = "The caller after the change", body = UserMe),
+        (status = 409, description = "Another user has the name", body = tbg_web::ErrorBody),
+    )
 )]
 async fn patch_me(
     State(identity): State<Identity>,

@@ -53,7 +53,10 @@ pub(crate) fn routes() -> Routes<Identity> {
     path = "/api/v1/users/{address}",
     tag = "users",
     params(("address" = String, Path, description = "A mining address")),
-    responses((status = 200, description = "The user", body = PublicUser))
+    responses(
+        (status = 200, description = "The user", body = PublicUser),
+        (status = 404, description = "No such user, or not a public one", body = tbg_web::ErrorBody),
+    )
 )]
 pub(crate) async fn public_user(
     State(identity): State<Identity>,
@@ -79,7 +82,10 @@ pub(crate) async fn public_user(
     path = "/api/v1/users/{address}/stats",
     tag = "users",
     params(("address" = String, Path, description = "A mining address")),
-    responses((status = 200, description = "The numbers", body = PublicStats))
+    responses(
+        (status = 200, description = "The numbers", body = PublicStats),
+        (status = 404, description = "No such user, or not a public one", body = tbg_web::ErrorBody),
+    )
 )]
 pub(crate) async fn public_stats(
     State(identity): State<Identity>,

@@ -45,7 +45,10 @@ async fn get_settings(State(identity): State<Identity>, caller: Caller) -> Resul
     path = "/api/v1/users/me/settings",
     tag = "users",
     request_body = SettingsPatch,
-    responses((status = 200, description = "All settings after the change", body = Settings))
+    responses(
+        (status = 200, description = "All settings after the change", body = Settings),
+        (status = 409, description = "The name is taken, or the address is not proven", body = tbg_web::ErrorBody),
+    )
 )]
 async fn patch_settings(
     State(identity): State<Identity>,

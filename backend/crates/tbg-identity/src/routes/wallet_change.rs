@@ -56,7 +56,11 @@ pub(crate) fn routes() -> Routes<Identity> {
     path = "/api/v1/users/me/wallet",
     tag = "users",
     request_body = WalletChange,
-    responses((status = 200, description = "The address was changed", body = WalletChanged))
+    responses(
+        (status = 200, description = "The address was changed", body = WalletChanged),
+        (status = 400, description = "Not an address of this network, or the current one", body = tbg_web::ErrorBody),
+        (status = 409, description = "Another account has the address", body = tbg_web::ErrorBody),
+    )
 )]
 pub(crate) async fn change_wallet(
     State(identity): State<Identity>,

@@ -27,6 +27,7 @@ pub(crate) struct ClearRequest {
     path = "/api/v1/admin/cache/clear",
     tag = "admin",
     request_body = ClearRequest,
+    extensions(("x-optional-body" = json!(true))),
     responses(
         (status = 200, description = "They are gone", body = Cleared),
         (status = 409, description = "They are being cleared already")
