@@ -13,6 +13,7 @@ mod jobs;
 mod limiter;
 mod mail;
 mod openapi;
+mod operator_commands;
 mod properties;
 mod streams;
 mod support;

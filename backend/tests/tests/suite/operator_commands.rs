@@ -1,0 +1,169 @@
+//! The commands of operators and of people who try the game: keys, wallets, roles, the audit log; and what
+//! production does not start with (contract `auth-users.md` §4.2, §9, `production.md` §8.3, §20 item 15).
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tbg_core::audit::{self, Action, Entry};
+use tbg_tests::app::{ISSUER, claims};
+use tbg_tests::program::Program;
+use tbg_tests::{TestDb, TestRedis, now};
+use tbg_web::auth::{Keys, TokenKind};
+use tempfile::TempDir;
+
+use crate::support::{Ran, tbg};
+
+async fn on(db: &TestDb, redis: &TestRedis, args: &[&str]) -> Ran {
+    let (url, redis_url) = (db.url(), redis.server.url());
+    tbg(args, &[("TBG_DATABASE_URL", url.as_str()), ("TBG_REDIS_URL", redis_url.as_str())]).await
+}
+
+/// The word after `name` at the start of a line.
+fn field(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.expect(text).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_person_without_a_wallet_signs_in_with_a_throwaway_one() {
+    let (db, redis, dir) = (TestDb::new().await, TestRedis::new().await, TempDir::new().unwrap());
+    let program = Program::start(&db, &redis, "api", &[]).await;
+    program.wait_for("/health", 200).await;
+    let client = reqwest::Client::new();
+    let post = async |path: &str, body: Value| -> (u16, Value) {
+        let answer = client.post(format!("{}{path}", program.base)).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    };
+
+    for kind in ["p2wpkh", "p2tr", "p2sh", "p2pkh"] {
+        let made = tbg(&["wallet", "new", "--type", kind], &[]).await;
+        let (address, key) = (field(&made.out, "address"), field(&made.out, "key"));
+        let (_, challenge) = post("/api/v1/auth/challenge", json!({ "btc_address": address })).await;
+        let file = dir.path().join(kind);
+        fs::write(&file, challenge.to_string()).unwrap();
+        let args = ["wallet", "sign", "--key", &key, "--type", kind, "--challenge", file.to_str().unwrap()];
+        let signed = tbg(&args, &[]).await;
+        let body = json!({ "btc_address": address, "signature": signed.out.trim() });
+        let (status, answer) = post("/api/v1/auth/connect", body).await;
+
+        assert_eq!((status, &answer["user"]["btc_address"]), (200, &json!(address)), "{kind}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_makes_an_administrator_and_takes_the_right_back() {
+    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+    let user = db.user("bc1q9vza2e8x573nczrlzms0wvx3gsqjx7vavgkx0l").await.to_string();
+
+    for (args, admins) in [
+        (["admin", "grant", "bc1q9vza2e8x573nczrlzms0wvx3gsqjx7vavgkx0l"], 1),
+        (["admin", "revoke", user.as_str()], 0),
+    ] {
+        let ran = on(&db, &redis, &args).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(db.number("SELECT count(*) FROM users WHERE is_admin").await, admins);
+    }
+    let nobody = on(&db, &redis, &["admin", "grant", "4242"]).await;
+
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert_eq!(db.number("SELECT count(*) FROM audit_log WHERE action LIKE 'admin.role_%'").await, 2);
+}
+
+#[tokio::test]
+async fn the_audit_log_is_verified_with_an_exit_code_for_each_outcome() {
+    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+    let entry = Entry::new(Action::AuthLogin, "session").on("1");
+    audit::record(&mut db.connect().await, &entry).await.unwrap();
+    // The row was written two hours ago, and nobody writes now.
+    sqlx::query("ALTER TABLE audit_log DISABLE TRIGGER USER").execute(&db.pool).await.unwrap();
+    sqlx::query("UPDATE audit_log SET timestamp = timestamp - INTERVAL '2 hours'")
+        .execute(&db.pool)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    tbg_operations::seal(&db.pool, now()).await.unwrap().expect("a seal");
+
+    let good = on(&db, &redis, &["audit", "verify"]).await;
+    let wrong_anchor = format!("1:{}", "0".repeat(64));
+    let other = on(&db, &redis, &["audit", "verify", "--anchor", &wrong_anchor]).await;
+    let nonsense = on(&db, &redis, &["audit", "verify", "--anchor", "nonsense"]).await;
+    let nowhere = tbg(&["audit", "verify"], &[("TBG_DATABASE_URL", "postgres://nobody@127.0.0.1:1/x")]).await;
+
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert_eq!(other.code, Some(1), "{other:?}");
+    assert_eq!(nonsense.code, Some(2), "{nonsense:?}");
+    assert_eq!(nowhere.code, Some(2), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn a_new_key_signs_and_its_public_half_verifies() {
+    let dir = TempDir::new().unwrap();
+    let private = tbg(&["keys", "new"], &[]).await.out;
+    let path = dir.path().join("key.pem");
+    fs::write(&path, &private).unwrap();
+    let public = std::process::Command::new(tbg_tests::program::binary())
+        .args(["keys", "public"])
+        .stdin(fs::File::open(&path).unwrap())
+        .output()
+        .unwrap();
+    let public = String::from_utf8(public.stdout).unwrap();
+    let audience = claims(1, now()).aud;
+    let old = Keys::new(&private, &[], ISSUER, &audience).unwrap();
+    let new = Keys::new(&tbg_tests::app::SIGNING_KEY, &[public], ISSUER, &audience).unwrap();
+
+    let token = old.sign(&claims(1, now())).unwrap();
+
+    assert!(new.verify(&token, TokenKind::Access, now()).is_ok());
+    assert_eq!(new.public().len(), 2);
+}
+
+#[tokio::test]
+async fn production_does_not_start_with_what_is_for_development() {
+    let dir = TempDir::new().unwrap();
+    let secret = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (database, redis) = (secret("d", "postgres://u@h/d"), secret("r", "redis://h"));
+    let base = [
+        ("TBG_ENVIRONMENT", "production"),
+        ("TBG_DATABASE_URL_FILE", database.as_str()),
+        ("TBG_REDIS_URL_FILE", redis.as_str()),
+        ("TBG_EMAIL_PROVIDER", "smtp"),
+    ];
+    for (name, value, named) in [
+        ("TBG_RATE_LIMIT_USER_PER_MIN", "121", "TBG_RATE_LIMIT_USER_PER_MIN"),
+        ("TBG_RATE_LIMIT_AUTH_PER_MIN", "6", "TBG_RATE_LIMIT_AUTH_PER_MIN"),
+        ("TBG_JWT_PRIVATE_KEY", "hunter2", "TBG_JWT_PRIVATE_KEY"),
+        ("TBG_SMTP_PASSWORD", "hunter2", "TBG_SMTP_PASSWORD"),
+        ("TBG_LOADTEST_AUTH", "true", "TBG_LOADTEST_AUTH"),
+        ("TBG_EMAIL_PROVIDER", "log", "TBG_EMAIL_PROVIDER"),
+        // Nothing wrong but that there is no key.
+        ("TBG_LOG_FILTER", "info", "TBG_JWT_PRIVATE_KEY_FILE"),
+    ] {
+        let settings: Vec<_> =
+            base.into_iter().filter(|(other, _)| *other != name).chain([(name, value)]).collect();
+
+        let ran = tbg(&["serve", "--role", "api"], &settings).await;
+
+        assert_eq!(ran.code, Some(1), "{name}: {ran:?}");
+        assert!(ran.err.contains(named), "{name}: {ran:?}");
+        assert!(!ran.err.contains("hunter2") && !ran.err.contains("121"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_load_tests_sign_in_is_not_in_this_build() {
+    let ran = tbg(
+        &["serve", "--role", "api"],
+        &[
+            ("TBG_LOADTEST_AUTH", "true"),
+            ("TBG_DATABASE_URL", "postgres://u@h/d"),
+            ("TBG_REDIS_URL", "redis://h"),
+        ],
+    )
+    .await;
+
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("TBG_LOADTEST_AUTH"), "{ran:?}");
+}
