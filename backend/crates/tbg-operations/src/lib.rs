@@ -47,6 +47,7 @@ pub use stats::{
     AdminAuditStats, AdminBlockStats, AdminGameStats, AdminMinerStats, AdminShareStats, AdminStats,
     AdminSystemStats, AdminUserStats, stats,
 };
+pub use store::audit::guards;
 pub use totals::{TOTALS_RECENT, TOTALS_WEEK, recompute_totals};
 pub use trail::{AuditQuery, AuditRecord, audit_page};
 pub use verify::{Fault, FaultKind, Verdict, verify};

@@ -167,3 +167,22 @@ async fn the_load_tests_sign_in_is_not_in_this_build() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("TBG_LOADTEST_AUTH"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn doctor_sees_a_hole_in_the_walls_around_the_audit_log() {
+    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+    let mut conn = db.connect().await;
+    assert_eq!(tbg_operations::guards(&mut conn).await.unwrap(), Vec::<String>::new());
+
+    sqlx::query("ALTER TABLE audit_seals DISABLE TRIGGER audit_seals_append_only")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    sqlx::query("GRANT DELETE ON audit_log TO tbg_app").execute(&db.pool).await.unwrap();
+
+    let ran = on(&db, &redis, &["doctor"]).await;
+
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("audit_seals: 1 of its 2 triggers are always on"), "{ran:?}");
+    assert!(ran.out.contains("audit_log: tbg_app has the right to delete rows"), "{ran:?}");
+}

@@ -94,7 +94,15 @@ pub(crate) async fn register(
         display_name: name.as_ref().map(|(shown, normalized)| (shown.as_str(), normalized.as_str())),
         country_code: request.country_code.as_ref().map(CountryCode::as_str),
     };
-    let (user, tokens) = create(&identity, &new, &origin).await?;
+    let created = create(&identity, &new, &origin).await;
+    if created.as_ref().is_err_and(|error| error.code() == ErrorCode::WalletInUse) {
+        // Of two conflicts the e-mail is told first: the form was sent twice.
+        let email = users::by_email(&mut *identity.pool.acquire().await?, new.email).await?;
+        if email.is_some() {
+            return Err(email_in_use());
+        }
+    }
+    let (user, tokens) = created?;
     TokenResponse::of(&identity, user, tokens).await
 }
 
@@ -131,13 +139,17 @@ async fn create(
 pub(crate) fn taken(error: sqlx::Error) -> ApiError {
     let constraint = error.as_database_error().and_then(|refusal| refusal.constraint());
     match constraint {
-        Some("users_email_unique") => ApiError::new(ErrorCode::EmailInUse, "Another account has this e-mail"),
+        Some("users_email_unique") => email_in_use(),
         Some("users_btc_address_unique") => wallet_in_use(),
         Some("users_display_name_unique") => {
             ApiError::new(ErrorCode::DisplayNameTaken, "Another user has this name")
         }
         _ => error.into(),
     }
+}
+
+fn email_in_use() -> ApiError {
+    ApiError::new(ErrorCode::EmailInUse, "Another account has this e-mail")
 }
 
 pub(crate) fn wallet_in_use() -> ApiError {
@@ -171,10 +183,12 @@ pub(crate) async fn login(
     let is_last = attempt.reserve(account.as_ref()).await?;
     let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let password = request.password.into_string();
-    let verdict = identity.hasher.verify(password.clone(), stored.clone()).await?;
+    let checked = identity.hasher.verify(password.clone(), stored.clone()).await;
+    let verdict = attempt.unless_unchecked(checked, is_last).await?;
+    let known = account.as_ref().map(|account| UserId(account.id));
     let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
         let reason = if stored.is_some() { "bad_password" } else { "unknown_email" };
-        attempt.failed(None, reason, is_last).await;
+        attempt.failed(known, reason, is_last).await;
         return Err(ApiError::new(ErrorCode::AuthInvalidCredentials, "E-mail or password is invalid"));
     };
     if verdict == Verdict::RightButOld {
@@ -264,7 +278,21 @@ impl PasswordAttempt<'_> {
         }
     }
 
-    /// The password was wrong. Who it was is written down only where a session says so.
+    /// Gives the attempt back if the password could not be checked, for lack of a turn.
+    pub(crate) async fn unless_unchecked<T>(
+        &self,
+        checked: Result<T, ApiError>,
+        is_last: bool,
+    ) -> Result<T, ApiError> {
+        if checked.is_err() {
+            let threshold = self.identity.config.lockout_threshold;
+            let mut conn = self.identity.pool.acquire().await?;
+            attempts::give_back(&mut conn, self.email_hash, is_last, threshold).await?;
+        }
+        checked
+    }
+
+    /// The password was wrong.
     pub(crate) async fn failed(&self, user: Option<UserId>, reason: &str, is_last: bool) {
         let failure = self.entry(Action::AuthFailedLogin, reason, user).failed();
         record_refusal(&self.identity.pool, &failure).await;

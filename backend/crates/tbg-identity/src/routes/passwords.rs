@@ -86,6 +86,7 @@ pub(crate) async fn verify_email(
     let now = identity.clock.now();
     let hash = token_hash(request.token.as_str());
     let mut tx = identity.pool.begin().await?;
+    tokens::lock_owner_of_verification(&mut tx, &hash).await?;
     let Some(taken) = tokens::take_verification(&mut tx, &hash, now).await? else {
         let fault = tokens::why_not_verification(&mut tx, &hash, now).await?.unwrap_or(WhyNot::Used);
         drop(tx);
@@ -235,6 +236,7 @@ pub(crate) async fn reset_password(
     }
     let hash = identity.hasher.hash(identity.entropy.as_ref(), request.new_password.into_string()).await?;
     let mut tx = identity.pool.begin().await?;
+    tokens::lock_owner_of_reset(&mut tx, &token).await?;
     let Some(user) = tokens::take_reset(&mut tx, &token, now).await? else {
         return Err(token_error(WhyNot::Used));
     };
@@ -286,7 +288,8 @@ pub(crate) async fn change_password(
     let attempt = PasswordAttempt { identity: &identity, email_hash: &mail_hash, origin: &origin };
     let is_last = attempt.reserve(account.as_ref()).await?;
     let current = request.current_password.into_string();
-    if identity.hasher.verify(current, Some(stored.clone())).await? == Verdict::Wrong {
+    let checked = identity.hasher.verify(current, Some(stored.clone())).await;
+    if attempt.unless_unchecked(checked, is_last).await? == Verdict::Wrong {
         attempt.failed(Some(user), "bad_password", is_last).await;
         return Err(ApiError::new(ErrorCode::AuthPasswordIncorrect, "The current password is incorrect"));
     }

@@ -66,6 +66,27 @@ pub(crate) async fn reserve(
     Ok(Attempt::Locked(until.unwrap_or(now + TimeDelta::seconds(1))))
 }
 
+/// An attempt that was reserved was not checked after all: it counts for nothing.
+pub(crate) async fn give_back(
+    conn: &mut PgConnection,
+    email_hash: &str,
+    was_last: bool,
+    threshold: i32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE login_attempts SET
+             failed_count = CASE WHEN $2 THEN $3 - 1 ELSE greatest(failed_count - 1, 0) END,
+             locked_until = CASE WHEN NOT $2 THEN locked_until END
+         WHERE email_hash = $1",
+        email_hash,
+        was_last,
+        threshold
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// A success, or a new password: nothing is held against the e-mail.
 pub(crate) async fn clear(conn: &mut PgConnection, email_hash: &str) -> Result<(), sqlx::Error> {
     sqlx::query!("DELETE FROM login_attempts WHERE email_hash = $1", email_hash).execute(conn).await?;

@@ -170,6 +170,36 @@ pub(crate) async fn take_reset(
     Ok(user.map(UserId))
 }
 
+/// Locks the account behind a verification token, before the token itself: like whoever issues one.
+pub(crate) async fn lock_owner_of_verification(
+    conn: &mut PgConnection,
+    token_hash: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT u.id FROM email_verification_tokens t JOIN users u ON u.id = t.user_id
+         WHERE t.token_hash = $1 FOR NO KEY UPDATE OF u",
+        token_hash
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(())
+}
+
+/// Locks the account behind a reset token, before the token itself: like whoever issues one.
+pub(crate) async fn lock_owner_of_reset(
+    conn: &mut PgConnection,
+    token_hash: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT u.id FROM password_reset_tokens t JOIN users u ON u.id = t.user_id
+         WHERE t.token_hash = $1 FOR NO KEY UPDATE OF u",
+        token_hash
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(())
+}
+
 /// Why [`take_verification`] gives nothing; none if the token works.
 pub(crate) async fn why_not_verification(
     conn: &mut PgConnection,

@@ -51,7 +51,7 @@ fn unescape(text: &str) -> Result<String, Fault> {
     let text = percent_decode_str(&text)
         .decode_utf8()
         .map_err(|_| Fault::new(FieldErrorKind::PatternMismatch, "must be UTF-8"))?;
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|c| c.is_ascii_control()) {
         return Err(Fault::control_characters());
     }
     if text.chars().count() > MAX_CHARS {

@@ -64,7 +64,7 @@ impl<'de, const MIN: usize, const MAX: usize, const LINES: bool> Deserialize<'de
 }
 
 fn check<E: de::Error>(text: &str, min: usize, max: usize, lines: bool) -> Result<(), E> {
-    if text.chars().any(|c| c.is_control() && !(lines && c == '\n')) {
+    if text.chars().any(|c| c.is_ascii_control() && !(lines && c == '\n')) {
         return Err(broken_rule(FieldErrorKind::ControlCharacters, "no control characters"));
     }
     let length = text.chars().count();

@@ -186,7 +186,7 @@ impl<'de> Deserializer<'de> for Node {
             Self::UInt(value) => visitor.visit_u64(value),
             Self::Float(value) => visitor.visit_f64(value),
             // A line feed is for the field to judge: `Prose` allows it.
-            Self::Text(text) if text.chars().any(|c| c.is_control() && c != '\n') => {
+            Self::Text(text) if text.chars().any(|c| c.is_ascii_control() && c != '\n') => {
                 Err(Fault::control_characters())
             }
             Self::Text(text) => visitor.visit_string(text),

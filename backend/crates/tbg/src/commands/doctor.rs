@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use tbg_core::config::{IngestMode, Loaded, Settings, Sources};
+use tbg_core::config::{Environment, IngestMode, Loaded, Settings, Sources};
 use tbg_core::db;
 
 /// Datagrams that the kernel must be able to queue (contract `mining.md` §2.1).
@@ -35,6 +35,8 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let checks = [
         ("settings", Finding::Good("can be read".to_owned())),
         ("database", database(&settings).await),
+        ("audit log", audit_log(&settings).await),
+        ("token key", token_key(&settings)),
         ("redis", redis(&settings).await),
         ("pool socket", pool_socket(&settings)),
         ("spool", spool(&settings)),
@@ -86,6 +88,37 @@ async fn database(settings: &Settings) -> Finding {
         Err(_) => Finding::Bad {
             found: format!("no answer within {} s", TIMEOUT.as_secs()),
             remedy: "is the network between here and PostgreSQL open?",
+        },
+    }
+}
+
+/// Whether the walls around the audit log stand.
+async fn audit_log(settings: &Settings) -> Finding {
+    let check = async {
+        let mut conn = PgConnection::connect_with(&db::connect_options(settings)?).await?;
+        anyhow::Ok(tbg_operations::guards(&mut conn).await?)
+    };
+    match tokio::time::timeout(TIMEOUT, check).await {
+        Ok(Ok(faults)) if faults.is_empty() => {
+            Finding::Good("append-only: triggers are on, tbg_app may read and add".to_owned())
+        }
+        Ok(Ok(faults)) => Finding::Bad {
+            found: faults.join("; "),
+            remedy: "as the owner: SELECT tbg_grant_app(), and ALTER TABLE … ENABLE ALWAYS TRIGGER …",
+        },
+        _ => Finding::Note("not checked: the schema is not there yet".to_owned()),
+    }
+}
+
+fn token_key(settings: &Settings) -> Finding {
+    match (settings.jwt_private_key.expose().is_empty(), settings.environment) {
+        (false, _) => Finding::Good("is set".to_owned()),
+        (true, Environment::Development | Environment::Test) => {
+            Finding::Note("not set: each start makes one, and sessions end with the process".to_owned())
+        }
+        (true, _) => Finding::Bad {
+            found: "TBG_JWT_PRIVATE_KEY_FILE is not set".to_owned(),
+            remedy: "make a key with `tbg keys new` and mount it as a secret",
         },
     }
 }

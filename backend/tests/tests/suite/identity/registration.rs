@@ -334,3 +334,18 @@ async fn the_other_endpoints_of_email_are_as_strict() {
     assert_eq!(app.db.number(WRITTEN).await, 0);
     assert_eq!(app.db.number("SELECT count(*) FROM login_attempts").await, 0, "a bad form is no attempt");
 }
+
+#[tokio::test]
+async fn a_form_that_is_sent_twice_is_told_about_the_email() {
+    let app = App::new().await;
+    let body = json!({
+        "email": "twice@example.com",
+        "password": "Abcdefg1",
+        "btc_address": "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+    });
+    let _ = app.post("/api/v1/auth/register", None, body.clone()).await.ok();
+
+    let again = app.post("/api/v1/auth/register", None, body).await;
+
+    assert_eq!(again.outcome(), (409, "EMAIL_IN_USE"));
+}
