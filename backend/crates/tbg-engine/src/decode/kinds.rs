@@ -9,8 +9,10 @@ use crate::key::short_worker_name;
 
 const MAX_HEIGHT: i64 = i32::MAX as i64;
 const MAX_USER: usize = 90;
+/// The name of a worker.
+const MAX_NAME: usize = 128;
 /// A full username: the longest address, a separator and the longest worker name.
-const MAX_USERNAME: usize = MAX_USER + 1 + 128;
+const MAX_USERNAME: usize = MAX_USER + 1 + MAX_NAME;
 
 /// What the fields of one event say.
 pub(super) struct Read {
@@ -118,7 +120,9 @@ fn network_block(fields: &mut Fields) -> Result<Read, Refusal> {
 fn archived(event: &str, fields: &mut Fields) -> Result<Read, Refusal> {
     let text = |name| fields.map.get(name).and_then(|value| value.as_str()).unwrap_or("").to_owned();
     let (user, worker) = (text("user"), text("worker"));
-    let good = is_user(&user) && worker.chars().count() <= MAX_USERNAME;
+    // A username may hold an address; without a user, the worker is a name alone.
+    let longest = if user.is_empty() { MAX_NAME } else { MAX_USERNAME };
+    let good = is_user(&user) && worker.chars().count() <= longest;
     let (user, worker) = if good { (user, worker) } else { (String::new(), String::new()) };
     let worker = if user.is_empty() { worker } else { short_worker_name(&user, &worker) };
     Ok(Read { kind: EventKind::Other(event.to_owned()), user, worker })

@@ -278,3 +278,13 @@ fn unknown_pool_and_nobody_are_no_miners() {
         assert!(!event.has_miner());
     }
 }
+
+/// Found by fuzzing: without a user, nothing cut the worker to a name's length.
+#[test]
+fn an_unknown_event_without_a_user_keeps_no_overlong_worker() {
+    for (length, kept) in [(128, 128), (129, 0)] {
+        let line =
+            format!(r#"{{"event":"novelty","ts":1771804900,"data":{{"worker":"{}"}}}}"#, "x".repeat(length));
+        assert_eq!(crate::decode::decode_text(&line).unwrap().worker.len(), kept);
+    }
+}
