@@ -161,15 +161,23 @@ pub async fn record(conn: &mut PgConnection, entry: &Entry) -> Result<(), sqlx::
 }
 
 /// Writes a row about a refusal and commits it. A failure is logged and counted, never returned: the
-/// answer stays what it is.
+/// answer stays what it is. The row is also written for a client who hangs up meanwhile: it runs in a task of
+/// its own.
 pub async fn record_refusal(pool: &PgPool, entry: &Entry) {
-    let written = match pool.acquire().await {
-        Ok(mut conn) => store::insert(&mut conn, entry).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = written {
+    let (pool, entry) = (pool.clone(), entry.clone());
+    let writing = tokio::spawn(async move {
+        let written = match pool.acquire().await {
+            Ok(mut conn) => store::insert(&mut conn, &entry).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            metrics::counter!(WRITE_FAILURES_TOTAL).increment(1);
+            tracing::error!(action = entry.action.as_str(), %error, "an audit row could not be written");
+        }
+    });
+    if writing.await.is_err() {
         metrics::counter!(WRITE_FAILURES_TOTAL).increment(1);
-        tracing::error!(action = entry.action.as_str(), %error, "an audit row could not be written");
+        tracing::error!("writing an audit row crashed");
     }
 }
 

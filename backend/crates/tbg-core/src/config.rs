@@ -135,6 +135,30 @@ settings! {
     rate_limit_ws_per_min: u32 = 60;
     /// Requests a minute of a client to /api/v1/auth. Production: 5.
     rate_limit_auth_per_min: u32 = 5;
+    /// Sockets that each replica takes.
+    ws_max_connections: usize = 10_000;
+    /// Sockets that a user may have, over all replicas.
+    ws_max_connections_per_user: usize = 5;
+    /// Sockets that a user may open a minute.
+    ws_connects_per_min: u32 = 5;
+    /// Seconds between pings on a socket.
+    ws_heartbeat_interval: u64 = 30;
+    /// Seconds of silence after which a socket is closed.
+    ws_heartbeat_timeout: u64 = 60;
+    /// Whether an application ping is sent beside the protocol's.
+    ws_app_ping: bool = false;
+    /// Whether a refused socket is opened and closed with a code instead of answered with a status.
+    ws_reject_with_close_code: bool = false;
+    /// Seconds that statistics may be old; 0 computes them for each request.
+    dashboard_cache_ttl_seconds: u64 = 10;
+    /// Seconds without a share after which a worker is offline.
+    worker_timeout_seconds: u32 = 600;
+    /// Seconds between hashrate snapshots; the charts expect 300.
+    hashrate_snapshot_interval_seconds: u32 = 300;
+    /// Public rows that the feed keeps.
+    activity_feed_max_items: u32 = 10_000;
+    /// Where miners connect, as shown to them.
+    stratum_public_url: String = "stratum+tcp://mine.thebitcoingame.com:3333".to_owned();
     /// smtp, or log (not in production).
     email_provider: MailProvider = MailProvider::Log;
     /// Sender of mail.

@@ -8,16 +8,19 @@
 //! | [`db`], [`copy`], [`partitions`] | PostgreSQL: pools, migrations, error classes, bulk rows, day partitions |
 //! | [`redis`] | Redis connections |
 //! | [`jobs`] | scheduled work, once per job and time across replicas |
-//! | [`outbox`] | domain events, by which domains meet |
+//! | [`outbox`], [`consumer`] | domain events, by which domains meet |
+//! | [`live`] | what browsers are told at once |
 //! | [`users`] | who holds an address |
 //! | [`metrics`], [`telemetry`] | what an operator sees |
 
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod consumer;
 pub mod copy;
 pub mod db;
 pub mod jobs;
+pub mod live;
 pub mod metrics;
 pub mod outbox;
 pub mod partitions;

@@ -38,6 +38,7 @@ fn describe() {
     for status in ["accepted", "rejected"] {
         metrics::counter!(SHARES_TOTAL, "status" => status).absolute(0);
     }
+    metrics::counter!(crate::audit::WRITE_FAILURES_TOTAL).increment(0);
     metrics::describe_counter!(SHARES_TOTAL, "Applied shares, duplicates not counted.");
     metrics::describe_counter!(INGEST_EVENTS_TOTAL, "Pool events by name and outcome.");
     metrics::describe_gauge!(INGEST_LAG_SECONDS, "Commit time minus oldest event of the last batch.");

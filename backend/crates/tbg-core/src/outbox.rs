@@ -3,8 +3,10 @@
 //! An event is written in the transaction that caused it, one row per consuming domain. Its key is
 //! unique per consumer, so writing it again changes nothing.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -72,23 +74,23 @@ pub enum DomainEvent {
 }
 
 /// A row of `notifications` (contract `social.md` §1).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
     /// Who is told.
     pub user_id: UserId,
     /// mining, gamification, competition, social or system.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What happened, within its kind.
-    pub subtype: &'static str,
+    pub subtype: Cow<'static, str>,
     /// At most 256 characters.
     pub title: String,
     /// At most 1,000 characters.
     pub description: Option<String>,
     /// A path of the dashboard.
-    pub action_url: Option<&'static str>,
+    pub action_url: Option<Cow<'static, str>>,
     /// The words on its button.
-    pub action_label: Option<&'static str>,
+    pub action_label: Option<Cow<'static, str>>,
     /// One notification per user and key.
     pub dedupe_key: String,
     /// The instant of the cause.
@@ -207,6 +209,71 @@ pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u6
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// An event as its consumer reads it.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Row id.
+    pub id: i64,
+    /// The event's name.
+    pub topic: String,
+    /// Its key.
+    pub event_key: String,
+    /// The user whom it is about, if it is about one.
+    pub user_id: Option<UserId>,
+    /// Its fields.
+    pub payload: serde_json::Value,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The consumer's oldest open event after row `after`, locked until the end of the transaction. `None` when
+/// there is none or another replica is at work for this consumer: events of one consumer are taken in
+/// their order, one after the other.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn take(
+    conn: &mut PgConnection,
+    consumer: &str,
+    after: i64,
+) -> Result<Option<Pending>, sqlx::Error> {
+    let is_alone = sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_xact_lock(hashtextextended('tbg_outbox:' || $1, 0)) AS "is_alone!""#,
+        consumer
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if !is_alone {
+        return Ok(None);
+    }
+    let row = sqlx::query!(
+        "SELECT id, topic, event_key, user_id, payload, created_at FROM domain_outbox
+         WHERE consumer = $1 AND done_at IS NULL AND id > $2
+         ORDER BY id LIMIT 1 FOR UPDATE",
+        consumer,
+        after
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| Pending {
+        id: row.id,
+        topic: row.topic,
+        event_key: row.event_key,
+        user_id: row.user_id.map(UserId),
+        payload: row.payload,
+        created_at: row.created_at,
+    }))
+}
+
+/// Marks an event as consumed, in the transaction of its effects.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn done(conn: &mut PgConnection, id: i64, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query!("UPDATE domain_outbox SET done_at = $2 WHERE id = $1", id, now).execute(conn).await?;
+    Ok(())
 }
 
 /// Deletes up to `at_most` rows that were consumed before `before`.

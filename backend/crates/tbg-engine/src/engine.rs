@@ -36,6 +36,8 @@ pub struct Outcome {
     pub pushes: Vec<Push>,
     /// Time per stage, in the order of the stages.
     pub stages: Vec<(&'static str, &'static str, Duration)>,
+    /// What was applied.
+    pub batch: Batch,
     /// The oldest applied event.
     pub oldest: Option<DateTime<Utc>>,
     tallies: HashMap<Tally, u64>,
@@ -102,6 +104,7 @@ impl Engine {
             stage.lap();
             outbox::write(&mut tx, &events_so_far).await?;
             outcome.stages.push(("engine", "outbox", stage.lap()));
+            outcome.batch = batch;
         }
         tx.commit().await?;
         outcome.stages.push(("engine", "commit", stage.lap()));

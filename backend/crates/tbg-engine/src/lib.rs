@@ -45,5 +45,5 @@ pub use batch::{Batch, BatchEvent};
 pub use engine::{Engine, Outcome};
 pub use event::{EventKind, PoolEvent};
 pub use push::Push;
-pub use reactor::{Reaction, Reactor};
+pub use reactor::{AfterCommit, Reaction, Reactor};
 pub use settle::BatchReport;

@@ -6,18 +6,28 @@ use chrono::{DateTime, TimeDelta, Utc};
 use redis::aio::ConnectionLike;
 use serde_json::Value;
 use tbg_core::UserId;
+use tbg_core::live::{self, LiveEvent, LiveMessage};
 
 /// A cause older than this is not news: replays and lag push nothing (`mining.md` §3.5).
 const MAX_PUSH_AGE: TimeDelta = TimeDelta::seconds(60);
 /// Ordinary pushes of a kind that a user gets per second; the newest win (`realtime.md` §5).
 const PUSHES_PER_USER_SECOND: u32 = 10;
 
-/// A message for one Redis channel. Its body is made only if it is going to be published.
+/// Something to publish. Its body is made only if it is going to be published.
 pub struct Push {
-    channel: &'static str,
+    target: Target,
     cause: DateTime<Utc>,
     throttle: Option<Throttle>,
     body: Box<dyn FnOnce() -> Value + Send>,
+}
+
+/// Where a push goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// To browsers; with a user, see [`LiveMessage::user`].
+    Live(LiveEvent, Option<UserId>),
+    /// To other programs.
+    Channel(&'static str),
 }
 
 /// Of which flow a push is one of many.
@@ -30,13 +40,32 @@ pub struct Throttle {
 }
 
 impl Push {
-    /// A push that is always published while it is news.
-    pub fn new(
+    /// A live event that is always published while it is news; `body` makes its fields, a JSON object.
+    pub fn live(
+        event: LiveEvent,
+        user: Option<UserId>,
+        cause: DateTime<Utc>,
+        body: impl FnOnce() -> Value + Send + 'static,
+    ) -> Self {
+        Self { target: Target::Live(event, user), cause, throttle: None, body: Box::new(body) }
+    }
+
+    /// A message on a Redis channel of other programs.
+    pub fn channel(
         channel: &'static str,
         cause: DateTime<Utc>,
         body: impl FnOnce() -> Value + Send + 'static,
     ) -> Self {
-        Self { channel, cause, throttle: None, body: Box::new(body) }
+        Self { target: Target::Channel(channel), cause, throttle: None, body: Box::new(body) }
+    }
+
+    /// The live event, if it is one; makes its fields. For tests.
+    #[must_use]
+    pub fn into_live(self) -> Option<LiveMessage> {
+        match self.target {
+            Target::Live(event, user) => Some(LiveMessage::global_kept_for(event, user, (self.body)())),
+            Target::Channel(_) => None,
+        }
     }
 
     /// Marks the push as one of a flow, of which at most ten a second are published.
@@ -72,12 +101,19 @@ impl Publisher {
         let making = tokio::task::spawn_blocking(move || {
             let mut pipe = redis::Pipeline::with_capacity(count);
             for push in chosen {
-                pipe.publish(push.channel, (push.body)().to_string()).ignore();
+                match push.target {
+                    Target::Channel(channel) => {
+                        pipe.publish(channel, (push.body)().to_string()).ignore();
+                    }
+                    Target::Live(event, user) => {
+                        live::add(&mut pipe, &LiveMessage::global_kept_for(event, user, (push.body)()));
+                    }
+                }
             }
             pipe
         });
         let Ok(pipe) = making.await else { return 0 };
-        match pipe.query_async::<()>(redis).await {
+        match live::run(redis, &pipe).await {
             Ok(()) => count,
             Err(error) => {
                 tracing::debug!(%error, "pushes were not published");
@@ -115,7 +151,7 @@ mod tests {
     use super::*;
 
     fn push(id: u32, age_seconds: i64, throttle: Option<Throttle>, now: DateTime<Utc>) -> Push {
-        let push = Push::new("c", now - TimeDelta::seconds(age_seconds), move || Value::from(id));
+        let push = Push::channel("c", now - TimeDelta::seconds(age_seconds), move || Value::from(id));
         match throttle {
             Some(throttle) => push.throttled(throttle),
             None => push,

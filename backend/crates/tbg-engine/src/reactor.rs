@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tbg_core::outbox::DomainEvent;
 
@@ -52,6 +53,14 @@ pub trait Reactor: Send + Sync {
 
     /// Writes the changes.
     async fn store(&self, conn: &mut PgConnection, changes: Self::Changes) -> Result<(), sqlx::Error>;
+}
+
+/// What a domain does once a batch is committed and acknowledged: live state that the database need not know.
+#[async_trait]
+pub trait AfterCommit: Send + Sync {
+    /// Called in the order of batches. Failures are its own to log: the facts are stored. What is returned is
+    /// published after the batch's own pushes.
+    async fn committed(&self, batch: &Batch, now: DateTime<Utc>) -> Vec<Push>;
 }
 
 /// What running one reactor gave.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::dead_letters::DeadLetter;
 use crate::engine::Outcome;
 use crate::push::Publisher;
+use crate::reactor::AfterCommit;
 use crate::source::{EntryId, streams};
 
 /// Committed batches that may wait to be settled.
@@ -50,11 +51,13 @@ impl Settler {
     pub(crate) fn spawn(
         redis: ConnectionManager,
         clock: Arc<dyn Clock>,
+        after_commit: Arc<[Arc<dyn AfterCommit>]>,
         on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
     ) -> Self {
         let (queue, mut batches) = mpsc::channel(QUEUE);
         let task = tokio::spawn(async move {
-            let mut settling = Settling { redis, clock, on_batch, publisher: Publisher::default() };
+            let mut settling =
+                Settling { redis, clock, after_commit, on_batch, publisher: Publisher::default() };
             while let Some(batch) = batches.recv().await {
                 settling.settle(batch).await?;
             }
@@ -84,6 +87,7 @@ impl Settler {
 struct Settling {
     redis: ConnectionManager,
     clock: Arc<dyn Clock>,
+    after_commit: Arc<[Arc<dyn AfterCommit>]>,
     on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
     publisher: Publisher,
 }
@@ -98,7 +102,11 @@ impl Settling {
             .await
             .context("acknowledging: the batch is committed and will come again as duplicates")?;
         let acknowledged = Instant::now();
-        self.publisher.publish(&mut self.redis, outcome.pushes, now).await;
+        let mut pushes = outcome.pushes;
+        for domain in self.after_commit.iter() {
+            pushes.extend(domain.committed(&outcome.batch, now).await);
+        }
+        self.publisher.publish(&mut self.redis, pushes, now).await;
         metrics::gauge!(names::INGEST_BATCH_EVENTS).set(ids.len() as f64);
         if let Some(oldest) = outcome.oldest {
             let lag = (now - oldest).num_milliseconds().max(0) as f64 / 1e3;

@@ -25,6 +25,7 @@ use crate::decode::{Reason, Refusal, check_age};
 use crate::engine::{Engine, Outcome};
 use crate::event::PoolEvent;
 use crate::key::Identified;
+use crate::reactor::AfterCommit;
 use crate::settle::{BatchReport, Committed, Settler};
 use crate::source::streams::{self, ReadLimits, StreamReader};
 use crate::source::{Entry, EntryId, stream_names};
@@ -57,6 +58,8 @@ pub struct Writer {
     pub consumer: String,
     /// How much is read at once.
     pub limits: ReadLimits,
+    /// What domains do after each commit.
+    pub after_commit: Arc<[Arc<dyn AfterCommit>]>,
     /// Told about every committed batch; benchmarks listen here.
     pub on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
 }
@@ -124,7 +127,12 @@ impl Writer {
     async fn lead(&self, conn: &mut PgConnection, shutdown: &CancellationToken) -> Ended {
         let (sender, mut batches) = mpsc::channel(1);
         let reading = self.spawn_reader(sender, shutdown.clone());
-        let settler = Settler::spawn(self.manager.clone(), Arc::clone(&self.clock), self.on_batch.clone());
+        let settler = Settler::spawn(
+            self.manager.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.after_commit),
+            self.on_batch.clone(),
+        );
         let mut measured = Instant::now();
         let ended = loop {
             let batch = match batches.recv().await {

@@ -125,12 +125,12 @@ impl Decision<'_> {
         audit::record(conn, &entry).await?;
         let notice = Notification {
             user_id: holder,
-            kind: "system",
-            subtype: "wallet_reclaimed",
+            kind: "system".into(),
+            subtype: "wallet_reclaimed".into(),
             title: "Wallet Address Reclaimed".to_owned(),
             description: Some("Its owner signed in; add your own address".to_owned()),
-            action_url: Some("/settings"),
-            action_label: Some("Open Settings"),
+            action_url: Some("/settings".into()),
+            action_label: Some("Open Settings".into()),
             dedupe_key: format!("wallet_reclaimed:{}", uuid::Uuid::now_v7().simple()),
             created_at: self.now,
         };

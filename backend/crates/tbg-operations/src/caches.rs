@@ -149,10 +149,18 @@ impl CacheRegistry {
         self
     }
 
-    /// What the keys of a scope match.
+    /// How the keys of a scope begin.
+    fn prefixes(&self, scope: Scope) -> Vec<&'static str> {
+        self.0
+            .iter()
+            .filter(|(of, _)| scope == Scope::All || scope == *of)
+            .map(|(_, prefix)| *prefix)
+            .collect()
+    }
+
+    /// What the keys of a scope match, as an administrator reads it.
     fn patterns(&self, scope: Scope) -> Vec<String> {
-        let wanted = self.0.iter().filter(|(of, _)| scope == Scope::All || scope == *of);
-        wanted.map(|(_, prefix)| pattern(prefix)).collect()
+        self.prefixes(scope).into_iter().map(pattern).collect()
     }
 }
 
@@ -203,7 +211,7 @@ pub async fn clear_caches(
         return Err(ApiError::new(ErrorCode::CacheClearRunning, "The cache is being cleared already"));
     }
     let patterns = operations.caches.patterns(scope);
-    let cleared = clear(&mut redis, &patterns, scope).await;
+    let cleared = clear(&mut redis, &operations.caches.prefixes(scope), scope).await;
     unlock(&mut redis, &token).await;
     let entry = Entry::new(Action::AdminCacheCleared, "cache").by(admin).on(scope.as_str()).from(origin);
     let deleted_keys = match cleared {
@@ -233,25 +241,24 @@ async fn unlock(redis: &mut ConnectionManager, token: &str) {
     }
 }
 
-async fn clear(redis: &mut ConnectionManager, patterns: &[String], scope: Scope) -> RedisResult<u64> {
-    let mut deleted = 0;
-    for pattern in patterns {
-        deleted += unlink(redis, pattern).await?;
-    }
+async fn clear(redis: &mut ConnectionManager, prefixes: &[&str], scope: Scope) -> RedisResult<u64> {
+    let deleted = unlink(redis, prefixes).await?;
     let message = json!({ "scope": scope }).to_string();
     cmd("PUBLISH").arg(CHANNEL).arg(message).query_async::<()>(redis).await?;
     Ok(deleted)
 }
 
-/// Scans, so that Redis answers others meanwhile, and unlinks, so that it frees memory aside.
-async fn unlink(redis: &mut ConnectionManager, pattern: &str) -> RedisResult<u64> {
+/// Scans once for all prefixes, so that Redis answers others meanwhile, and unlinks, so that it frees memory
+/// aside.
+async fn unlink(redis: &mut ConnectionManager, prefixes: &[&str]) -> RedisResult<u64> {
     let (mut cursor, mut deleted) = (0_u64, 0_u64);
     loop {
         let mut scan = cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(BATCH);
-        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(redis).await?;
-        for batch in keys.chunks(BATCH) {
-            deleted += cmd("UNLINK").arg(batch).query_async::<u64>(redis).await?;
+        scan.arg(cursor).arg("COUNT").arg(BATCH);
+        let (next, mut keys): (u64, Vec<Vec<u8>>) = scan.query_async(redis).await?;
+        keys.retain(|key| prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes())));
+        if !keys.is_empty() {
+            deleted += cmd("UNLINK").arg(&keys).query_async::<u64>(redis).await?;
         }
         if next == 0 {
             return Ok(deleted);

@@ -1,6 +1,6 @@
 //! Scheduled work: on the audit log here, on the pool's totals in `totals` (contract `production.md` §19).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -18,6 +18,10 @@ pub const LAST_SEAL_TIMESTAMP: &str = "tbg_audit_last_seal_timestamp_seconds";
 pub const VERIFY_OK: &str = "tbg_audit_verify_ok";
 /// Rows that are not in the partition of any month.
 pub const DEFAULT_ROWS: &str = "tbg_audit_default_rows";
+
+/// The newest seal that this process has seen: what the nightly verification holds the database to, so that a
+/// chain whose end was cut off is noticed.
+type LastSeen = Arc<Mutex<Option<(i64, [u8; 32])>>>;
 
 /// Seals of one run: after a downtime there is one per month.
 const MAX_SEALS: u32 = 64;
@@ -39,14 +43,19 @@ pub fn jobs(pool: &PgPool, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Job>> {
     let mut jobs = crate::totals::jobs(pool, clock)?;
     let (sealing, clock) = (pool.clone(), Arc::clone(clock));
     let (verifying, keeping, anchoring) = (pool.clone(), pool.clone(), pool.clone());
+    let seen = LastSeen::default();
+    let sealed = Arc::clone(&seen);
     jobs.extend([
         Job::new("audit_seal", "0 * * * * *", move |_| {
-            let (pool, now) = (sealing.clone(), clock.now());
-            async move { seal_due(&pool, now).await }
+            let (pool, now, seen) = (sealing.clone(), clock.now(), Arc::clone(&sealed));
+            async move { seal_due(&pool, now, &seen).await }
         })?,
         Job::new("audit_verify", "30 3 * * *", move |_| {
-            let pool = verifying.clone();
-            async move { verify_all(&pool).await }
+            let (pool, seen) = (verifying.clone(), Arc::clone(&seen));
+            async move {
+                let anchor = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+                verify_all(&pool, anchor).await
+            }
         })?,
         Job::new("audit_partitions", "10 0 * * *", move |_| {
             let pool = keeping.clone();
@@ -73,7 +82,22 @@ pub async fn keep(pool: &PgPool) -> anyhow::Result<Kept> {
     Ok(Kept { created, dropped })
 }
 
-async fn seal_due(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Result<()> {
+/// Sets the gauges of the audit log, so that they are there from the start: the head of the chain, then the
+/// verdict of a whole verification.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn measure(pool: &PgPool) -> anyhow::Result<()> {
+    let mut conn = pool.acquire().await?;
+    if let Some(head) = store::head(&mut conn).await? {
+        metrics::gauge!(LAST_SEAL_TIMESTAMP).set(head.hi.timestamp() as f64);
+    }
+    metrics::gauge!(DEFAULT_ROWS).set(store::default_rows(&mut conn).await? as f64);
+    drop(conn);
+    verify_all(pool, None).await
+}
+
+async fn seal_due(pool: &PgPool, now: DateTime<Utc>, seen: &LastSeen) -> anyhow::Result<()> {
     for _ in 0..MAX_SEALS {
         if crate::seal(pool, now).await.context("sealing the audit log")?.is_none() {
             break;
@@ -82,14 +106,19 @@ async fn seal_due(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Result<()> {
     let mut conn = pool.acquire().await?;
     if let Some(head) = store::head(&mut conn).await? {
         metrics::gauge!(LAST_SEAL_TIMESTAMP).set(head.hi.timestamp() as f64);
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A head that went back is not taken for the newest: verification shall see it.
+        if seen.is_none_or(|(seal_no, _)| seal_no <= head.seal_no) {
+            *seen = Some((head.seal_no, head.hash));
+        }
     }
     metrics::gauge!(DEFAULT_ROWS).set(store::default_rows(&mut conn).await? as f64);
     Ok(())
 }
 
 /// A fault is no failure of the job: it has done its work, and the alert speaks.
-async fn verify_all(pool: &PgPool) -> anyhow::Result<()> {
-    let verdict = verify(pool, None, None).await.context("verifying the audit log")?;
+async fn verify_all(pool: &PgPool, anchor: Option<(i64, [u8; 32])>) -> anyhow::Result<()> {
+    let verdict = verify(pool, None, anchor).await.context("verifying the audit log")?;
     metrics::gauge!(VERIFY_OK).set(if matches!(verdict, Verdict::Good { .. }) { 1.0 } else { 0.0 });
     match verdict {
         Verdict::Good { seals, rows } => tracing::info!(seals, rows, "the audit log holds"),

@@ -39,7 +39,7 @@ mod trail;
 mod verify;
 
 pub use caches::{CACHES, CacheRegistry, Cleared, Scope, clear_caches};
-pub use jobs::{Kept, jobs, keep};
+pub use jobs::{Kept, jobs, keep, measure};
 pub use routes::{Operations, Parts, documented_routes};
 pub use rules::seal::{Seal, hex, parse_anchor};
 pub use seal::{head, seal};
@@ -48,6 +48,6 @@ pub use stats::{
     AdminSystemStats, AdminUserStats, stats,
 };
 pub use store::audit::guards;
-pub use totals::{TOTALS_RECENT, TOTALS_WEEK, recompute_totals};
+pub use totals::{TOTALS_RECENT, TOTALS_REPLAY, TOTALS_WEEK, catch_up_totals, recompute_totals};
 pub use trail::{AuditQuery, AuditRecord, audit_page};
 pub use verify::{Fault, FaultKind, Verdict, verify};

@@ -12,8 +12,10 @@ use crate::store::totals as store;
 
 /// How far back every minute looks: shares still come in for the hour before.
 pub const TOTALS_RECENT: TimeDelta = TimeDelta::hours(1);
-/// How far back every night and every start look.
+/// How far back every night looks, and every start at least.
 pub const TOTALS_WEEK: TimeDelta = TimeDelta::days(7);
+/// How far back a replay or a rebuild may have changed hours: no older event is counted.
+pub const TOTALS_REPLAY: TimeDelta = TimeDelta::days(91);
 
 /// The jobs of the totals.
 ///
@@ -51,4 +53,15 @@ pub async fn recompute_totals(
 ) -> Result<u64, sqlx::Error> {
     let mut conn = pool.acquire().await?;
     store::recompute(&mut conn, now - back, now).await
+}
+
+/// Sums what may be missing after a downtime anew: from the newest hour that is there, and a week at least.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn catch_up_totals(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let mut conn = pool.acquire().await?;
+    let week = now - TOTALS_WEEK;
+    let from = store::newest(&mut conn).await?.map_or(now - TOTALS_REPLAY, |newest| newest.min(week));
+    store::recompute(&mut conn, from, now).await
 }

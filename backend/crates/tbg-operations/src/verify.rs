@@ -80,6 +80,9 @@ pub async fn verify(
         }
     }
     drop(conn);
+    if from == 1 && unsealed_for_long(pool).await? {
+        return Ok(fault(1, FaultKind::ChainBroken));
+    }
     let (mut seals, mut rows) = (0, 0);
     loop {
         let next = previous.as_ref().map_or(from, |seal: &Seal| seal.seal_no + 1);
@@ -100,6 +103,16 @@ pub async fn verify(
         }
     }
     Ok(Verdict::Good { seals, rows })
+}
+
+/// Whether there is no seal although the oldest row should have been sealed long ago: the chain was removed, or
+/// nobody seals.
+async fn unsealed_for_long(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let mut conn = pool.acquire().await?;
+    if store::head(&mut conn).await?.is_some() {
+        return Ok(false);
+    }
+    store::has_row_before_yesterday(&mut conn).await
 }
 
 fn fault(seal_no: i64, kind: FaultKind) -> Verdict {

@@ -165,6 +165,7 @@ impl Process {
                 reads: READS_PER_BATCH,
                 collect: Duration::from_millis(settings.ingest_flush_ms),
             },
+            after_commit: Arc::new([]),
             on_batch: None,
         };
         let shutdown = shutdown.clone();
@@ -226,14 +227,22 @@ impl Process {
                     "the audit log's partitions were not checked; the job will"
                 );
             }
-            let totals = tbg_operations::recompute_totals(&pool, clock.now(), tbg_operations::TOTALS_WEEK);
-            if let Err(error) = totals.await {
+            if let Err(error) = tbg_operations::catch_up_totals(&pool, clock.now()).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the pool's totals were not recomputed; the job will"
                 );
             }
+            let measuring = tokio::spawn(async move {
+                if let Err(error) = tbg_operations::measure(&pool).await {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the audit log was not verified; the job will"
+                    );
+                }
+            });
             runner.run(stop).await;
+            measuring.abort();
             Ok(())
         });
         let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;

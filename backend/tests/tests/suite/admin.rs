@@ -14,7 +14,7 @@ use tbg_core::audit::Origin;
 use tbg_core::{MockClock, UserId};
 use tbg_operations::{
     AuditQuery, CacheRegistry, Operations, Parts, Scope, TOTALS_RECENT, TOTALS_WEEK, audit_page,
-    clear_caches, recompute_totals, stats,
+    catch_up_totals, clear_caches, recompute_totals, stats,
 };
 use tbg_tests::{TestDb, TestRedis, at, now};
 use tbg_web::{ApiError, ErrorCode};
@@ -262,4 +262,21 @@ async fn totals_are_the_sums_of_all_addresses() {
     let idle =
         "SELECT total + accepted + rejected FROM pool_hourly_totals WHERE bucket = '2026-11-20T00:00:00Z'";
     assert_eq!(db.number(idle).await, 0);
+}
+
+#[tokio::test]
+async fn totals_catch_up_with_a_long_downtime() {
+    let db = TestDb::new().await;
+    sqlx::query(
+        "INSERT INTO hourly_shares (bucket, btc_address, total, accepted, rejected)
+             SELECT date_trunc('hour', now()) - make_interval(days => d), 'a', 2, 1, 1
+             FROM generate_series(1, 40) AS d",
+    )
+    .execute(&db.pool)
+    .await
+    .unwrap();
+
+    catch_up_totals(&db.pool, now()).await.unwrap();
+
+    assert_eq!(db.number("SELECT sum(total)::BIGINT FROM pool_hourly_totals").await, 80);
 }

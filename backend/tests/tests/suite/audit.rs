@@ -341,3 +341,47 @@ async fn months_exist_three_ahead() {
     assert_eq!(texts(&db, names).await, expected);
     assert_eq!(keep(&db.pool).await.unwrap(), Kept::default(), "a fresh database has this month's");
 }
+
+#[tokio::test]
+async fn the_programs_role_cannot_run_its_own_code_as_the_owner() {
+    let db = TestDb::new().await;
+    let mut conn = app_login(&db).await.connect().await.unwrap();
+    // The migration says the same; but a clone of a database does not take over its privileges.
+    let forbid = "DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$";
+    run(&db.pool, forbid).await;
+    assert_eq!(refusal(&mut conn, "CREATE TEMP TABLE evil (ts TIMESTAMPTZ)").await, "42501");
+
+    // Where an administrator has allowed temporary tables again, they are no way in either.
+    let allow =
+        "DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database()); END $$";
+    run(&db.pool, allow).await;
+    for sql in [
+        "CREATE TEMP TABLE evil (ts TIMESTAMPTZ) PARTITION BY RANGE (ts)",
+        "CREATE TEMP TABLE evil_default PARTITION OF evil DEFAULT",
+        "CREATE TEMP TABLE mining_events (ts TIMESTAMPTZ) PARTITION BY RANGE (ts)",
+    ] {
+        sqlx::query(sql).execute(&mut conn).await.unwrap();
+    }
+    for sql in [
+        "SELECT tbg_create_day_partition('evil', '2031-05-01')",
+        "SELECT tbg_prune_default_partition('evil', '2031-05-01', 10)",
+        "SELECT tbg_drop_partition('evil', 'evil_default')",
+        "SELECT tbg_drop_partition('mining_events', 'users')",
+        "SELECT tbg_drop_partition('mining_events', 'audit_log_default')",
+        "SELECT tbg_create_day_partition('users', '2031-05-01')",
+        "SELECT tbg_create_day_partition('audit_log', '2031-05-01')",
+        "SELECT tbg_prune_default_partition('audit_log', '2031-05-01', 10)",
+        "SELECT tbg_create_day_partition('public.mining_events', '2031-05-01')",
+        "SELECT tbg_create_day_partition('nothing', '2031-05-01')",
+    ] {
+        assert_eq!(refusal(&mut conn, sql).await, "42501", "{sql}");
+    }
+
+    // The real table is worked on, whatever stands before it in the session.
+    sqlx::query("SELECT tbg_create_day_partition('mining_events', '2031-05-01')")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    let made = "SELECT count(*) FROM pg_class WHERE oid = to_regclass('public.mining_events_y2031m05d01')";
+    assert_eq!(db.number(made).await, 1);
+}

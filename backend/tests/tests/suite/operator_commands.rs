@@ -54,6 +54,7 @@ async fn a_person_without_a_wallet_signs_in_with_a_throwaway_one() {
 async fn an_operator_makes_an_administrator_and_takes_the_right_back() {
     let (db, redis) = (TestDb::new().await, TestRedis::new().await);
     let user = db.user("bc1q9vza2e8x573nczrlzms0wvx3gsqjx7vavgkx0l").await.to_string();
+    sqlx::query("UPDATE users SET is_verified = TRUE").execute(&db.pool).await.unwrap();
 
     for (args, admins) in [
         (["admin", "grant", "bc1q9vza2e8x573nczrlzms0wvx3gsqjx7vavgkx0l"], 1),

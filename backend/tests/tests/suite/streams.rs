@@ -46,6 +46,7 @@ impl Ingest {
             clock: Arc::new(SystemClock),
             consumer: "living".to_owned(),
             limits: ReadLimits { count: 500, reads: 8, collect: Duration::from_millis(100) },
+            after_commit: Arc::new([]),
             on_batch: Some(sender),
         };
         let stop = CancellationToken::new();

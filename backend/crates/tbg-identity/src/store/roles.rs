@@ -12,14 +12,14 @@ pub(crate) struct Flags {
     pub is_banned: bool,
 }
 
-/// The user who holds an address, or has that id.
+/// The user who has that id, or has *proven* that address: anybody can name any address as theirs.
 pub(crate) async fn find(
     conn: &mut PgConnection,
     id: Option<i64>,
     address: Option<&str>,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT id FROM users WHERE (id = $1 OR btc_address = $2) AND deleted_at IS NULL",
+        "SELECT id FROM users WHERE (id = $1 OR (btc_address = $2 AND is_verified)) AND deleted_at IS NULL",
         id,
         address
     )

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tbg_bitcoin::Network;
 use tbg_core::UserId;
+use tbg_core::live::LiveEvent;
 use tbg_core::outbox::DomainEvent;
 use tbg_engine::event::{BlockFound, NetworkBlock, Share};
 use tbg_engine::push::{Push, Throttle};
@@ -247,7 +248,7 @@ impl Folding<'_> {
         }
         if self.mode.publish_blocks {
             let envelope = event.pool.to_envelope();
-            self.pushes.push(Push::new("blocks:found", event.pool.ts, move || {
+            self.pushes.push(Push::channel("blocks:found", event.pool.ts, move || {
                 serde_json::from_str(&envelope).unwrap_or(Value::Null)
             }));
         }
@@ -318,9 +319,8 @@ struct Seen {
 fn share_push(event: &BatchEvent, share: &Share, user: UserId, seen: Seen) -> Push {
     let (ts, worker, key) = (event.pool.ts, event.pool.worker.clone(), event.key);
     let (diff, sdiff, accepted) = (share.diff, share.sdiff, share.accepted);
-    let push = Push::new("pubsub:share_submitted", ts, move || {
+    let push = Push::live(LiveEvent::ShareSubmitted, Some(user), ts, move || {
         json!({
-            "user_id": user,
             "id": seen.id.map_or_else(|| key.to_string(), |id| id.to_string()),
             "worker": worker,
             "difficulty": diff,
@@ -340,10 +340,9 @@ fn share_push(event: &BatchEvent, share: &Share, user: UserId, seen: Seen) -> Pu
 
 fn best_push(event: &BatchEvent, new_best: f64, user: UserId, record: Record) -> Push {
     let (ts, worker) = (event.pool.ts, event.pool.worker.clone());
-    Push::new("pubsub:best_diff", ts, move || {
+    Push::live(LiveEvent::BestDiff, Some(user), ts, move || {
         let timeframes: Vec<&str> = record.timeframes.iter().map(|frame| frame.as_str()).collect();
         json!({
-            "user_id": user,
             "worker": worker,
             "new_best": new_best,
             "prev_best": record.previous,
@@ -356,7 +355,7 @@ fn best_push(event: &BatchEvent, new_best: f64, user: UserId, record: Record) ->
 
 fn block_push(block: &Block, finder: &str, celebration: Option<i64>) -> Push {
     let (block, finder) = (block.clone(), finder.to_owned());
-    Push::new("pubsub:block_found", block.found_at, move || {
+    Push::live(LiveEvent::BlockFound, block.user_id(), block.found_at, move || {
         json!({
             "height": block.height,
             "hash": block.hash.as_deref().unwrap_or(""),
@@ -392,7 +391,7 @@ fn feed_row(id: i64, block: &Block, finder: &str) -> FeedRow {
 
 fn feed_push(row: &FeedRow) -> Push {
     let row = row.clone();
-    Push::new("pubsub:feed_item", row.created_at, move || {
+    Push::live(LiveEvent::FeedItem, None, row.created_at, move || {
         json!({
             "item": {
                 "id": row.id,

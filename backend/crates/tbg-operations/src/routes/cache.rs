@@ -39,5 +39,8 @@ pub(crate) async fn clear_cache(
     Origin(origin): Origin,
     OptionalBody(request): OptionalBody<ClearRequest>,
 ) -> Result<Json<Cleared>, ApiError> {
-    clear_caches(&operations, admin.user_id, &origin, request.scope).await.map(Json)
+    // A task of its own: what has begun is finished and recorded, also for a client who hangs up.
+    let clearing =
+        tokio::spawn(async move { clear_caches(&operations, admin.user_id, &origin, request.scope).await });
+    clearing.await.map_err(ApiError::internal)?.map(Json)
 }

@@ -33,6 +33,15 @@ pub(crate) async fn oldest_row(conn: &mut PgConnection) -> Result<Option<DateTim
     sqlx::query_scalar!("SELECT min(timestamp) FROM audit_log").fetch_one(conn).await
 }
 
+/// Whether a row is older than a day, by the database's clock, which stamps rows.
+pub(crate) async fn has_row_before_yesterday(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM audit_log WHERE timestamp < now() - INTERVAL '1 day') AS "exists!""#
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// The rows of [`lo`, `hi`) in the order of their hash, one by one.
 pub(crate) fn rows(
     conn: &mut PgConnection,

@@ -3,6 +3,11 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+/// The newest hour that is there.
+pub(crate) async fn newest(conn: &mut PgConnection) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT max(bucket) FROM pool_hourly_totals").fetch_one(conn).await
+}
+
 /// Sums the hours from that of `from` to that of `to` anew. An hour without shares is a row of zeros, so that
 /// one whose shares went away is put right too. Returns how many rows are new or changed. The join names the
 /// range once more, because only that brings the index on `hourly_shares (bucket)` into play.

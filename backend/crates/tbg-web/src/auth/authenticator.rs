@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq as _;
 use tbg_core::{Clock, UserId};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ const API_KEY_PREFIX_LENGTH: usize = 12;
 const MAX_TOKEN_BYTES: usize = 4096;
 /// How old a key's row may be.
 const API_KEY_MAX_AGE: Duration = Duration::from_secs(5);
+/// Lookups of unknown keys at once: a flood of invented keys must not take the pool's connections from others.
+const API_KEY_LOOKUPS: usize = 4;
 /// A verified signature stays verified; what can change is asked for each time.
 const TOKENS_CACHED: u64 = 100_000;
 const TOKEN_MAX_IDLE: Duration = Duration::from_secs(600);
@@ -74,6 +77,7 @@ pub struct Authenticator {
     /// Claims by the SHA-256 of a token whose signature is good.
     tokens: Cache<[u8; 32], Arc<Claims>>,
     api_keys: Cache<[u8; 32], Arc<ApiKeyRow>>,
+    api_key_lookups: Semaphore,
     seen: Seen,
 }
 
@@ -88,6 +92,7 @@ impl Authenticator {
             clock: parts.clock,
             tokens: Cache::builder().max_capacity(TOKENS_CACHED).time_to_idle(TOKEN_MAX_IDLE).build(),
             api_keys: Cache::builder().max_capacity(TOKENS_CACHED).time_to_live(API_KEY_MAX_AGE).build(),
+            api_key_lookups: Semaphore::new(API_KEY_LOOKUPS),
             seen: Seen::new(),
         }
     }
@@ -141,7 +146,7 @@ impl Authenticator {
         let fingerprint: [u8; 32] = Sha256::digest(key).into();
         let row = match self.api_keys.get(&fingerprint) {
             Some(row) => row,
-            None => match store::api_key(&self.pool, prefix).await {
+            None => match self.look_up(prefix).await {
                 Ok(Some(row)) if is_same_hash(&row.key_hash, &fingerprint) => {
                     let row = Arc::new(row);
                     self.api_keys.insert(fingerprint, Arc::clone(&row));
@@ -153,6 +158,12 @@ impl Authenticator {
         };
         let expired = row.expires_at.is_some_and(|at| at <= self.clock.now());
         if expired { REFUSED } else { Credential::ApiKey(row) }
+    }
+
+    async fn look_up(&self, prefix: &str) -> Result<Option<ApiKeyRow>, sqlx::Error> {
+        // Never closed.
+        let _turn = self.api_key_lookups.acquire().await;
+        store::api_key(&self.pool, prefix).await
     }
 
     /// Who a token's claims stand for, if that user may ask now. Also for sockets.

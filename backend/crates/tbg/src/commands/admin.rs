@@ -69,9 +69,12 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<PgPool> {
 
 /// The user whom the operator means.
 pub(super) async fn find(pool: &PgPool, text: &str, settings: &Settings) -> anyhow::Result<UserId> {
-    roles::find_user(pool, text, settings.btc_network)
-        .await?
-        .with_context(|| format!("no user has this id or address on {}", settings.btc_network))
+    roles::find_user(pool, text, settings.btc_network).await?.with_context(|| {
+        format!(
+            "no user has this id, and none has proven this address on {}: name an unproven one by its id",
+            settings.btc_network
+        )
+    })
 }
 
 /// Tells the running servers. The change is committed, so a Redis that is away only costs time.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use sqlx::postgres::PgPoolOptions;
 use tbg_core::config::{Loaded, Sources};
 use tbg_core::{db, telemetry};
@@ -39,5 +39,11 @@ async fn check(from: Option<i64>, anchor: Option<&str>) -> anyhow::Result<Verdic
         .transpose()?;
     let options = db::connect_options(&settings)?.options([("statement_timeout", "0")]);
     let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await?;
+    if let Some(from) = from.filter(|from| *from > 1) {
+        let head = tbg_operations::head(&pool).await?.map_or(0, |seal| seal.seal_no);
+        if from > head {
+            bail!("--from {from} is beyond the newest seal, {head}: nothing was checked");
+        }
+    }
     Ok(verify(&pool, from, anchor).await?)
 }

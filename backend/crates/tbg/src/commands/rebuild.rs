@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::Connection as _;
 use tbg_core::config::Settings;
-use tbg_core::db;
+use tbg_core::{Clock as _, SystemClock, db};
 
 use crate::roles::mining_config;
 
@@ -16,6 +16,8 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         tbg_mining::rebuild(&pool, &mut conn, mining_config(settings), |events| bar.set_position(events))
             .await?;
     bar.finish_and_clear();
+    let now = SystemClock.now();
+    tbg_operations::recompute_totals(&pool, now, tbg_operations::TOTALS_REPLAY).await?;
     match rebuilt.since {
         Some(since) => println!("Rebuilt from {} archived events since {since}.", rebuilt.events),
         None => println!("The archive is empty: nothing to rebuild from."),

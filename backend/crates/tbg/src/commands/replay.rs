@@ -57,6 +57,10 @@ pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
             break;
         }
     }
+    if target.is_some() {
+        let (pool, now) = (db::pool(settings)?, SystemClock.now());
+        tbg_operations::recompute_totals(&pool, now, tbg_operations::TOTALS_REPLAY).await?;
+    }
     bar.finish_and_clear();
     let Summary { read, applied, duplicate, malformed, rejected } = summary;
     println!(

@@ -60,6 +60,7 @@ pub async fn run(args: &User, settings: &Settings) -> anyhow::Result<()> {
         .await?
         .context("no such user: was the account deleted?")?;
     announce(settings, &change).await;
+    println!("Address of user {user}: {}", change.btc_address.as_deref().unwrap_or("none"));
     match (change.changed, banned) {
         (true, true) => println!("User {user} is banned; {} session(s) ended.", change.ended_sessions.len()),
         (true, false) => println!("User {user} may sign in again."),

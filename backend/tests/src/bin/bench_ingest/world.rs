@@ -173,6 +173,7 @@ impl Deployment {
                 reads: READS_PER_BATCH,
                 collect: Duration::from_millis(self.settings.ingest_flush_ms),
             },
+            after_commit: Arc::new([]),
             on_batch: Some(sender),
         };
         let stop = CancellationToken::new();

@@ -139,3 +139,16 @@ async fn verification_can_begin_anywhere_in_the_chain() {
     let numbers = texts(&db, "SELECT seal_no::TEXT FROM audit_seals ORDER BY seal_no").await;
     assert_eq!(numbers, ["1", "2", "3"]);
 }
+
+#[tokio::test]
+async fn a_log_without_any_seal_holds_only_while_it_is_young() {
+    let db = TestDb::new().await;
+    run(&db.pool, "INSERT INTO audit_log (action, resource_type) VALUES ('auth.login', 'session')").await;
+    assert_eq!(verify(&db.pool, None, None).await.unwrap(), Verdict::Good { seals: 0, rows: 0 });
+
+    let old = "INSERT INTO audit_log (action, resource_type, timestamp)
+               VALUES ('auth.login', 'session', now() - INTERVAL '2 days')";
+    run(&db.pool, old).await;
+
+    assert_eq!(verify(&db.pool, None, None).await.unwrap(), fault(1, ChainBroken));
+}

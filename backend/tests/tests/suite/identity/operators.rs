@@ -228,3 +228,13 @@ async fn admin_routes_turn_others_away_and_note_it() {
     });
     assert_eq!(rows, expected, "one row for each refusal of somebody known");
 }
+
+#[tokio::test]
+async fn an_address_that_was_only_typed_in_is_nobodys_name() {
+    let app = App::new().await;
+    let typed = app.register("typed@example.com", 7).await;
+    let address = address_of(&wallet(7));
+
+    assert_eq!(find(&app, &address).await, None);
+    assert_eq!(find(&app, &typed.id.to_string()).await, Some(UserId(typed.id)));
+}
