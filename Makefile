@@ -93,7 +93,8 @@ fuzz-all: fuzz-tools  ## Fuzz every decoder, two at a time (MINUTES=10 each)
 	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c '$(MAKE) --no-print-directory fuzz TARGET={} MINUTES=$(MINUTES) >backend/target/fuzz/{}.log 2>&1; rc=$$?; tail -n 3 backend/target/fuzz/{}.log; exit $$rc'
 
 fuzz-api: setup  ## Fuzz every operation of the API as nobody, user and administrator
-	@[ -d backend/target/fuzz-api/venv ] || python3 -m venv backend/target/fuzz-api/venv
+	@scripts/setup.sh python
+	@[ -x backend/target/fuzz-api/venv/bin/pip ] || python3 -m venv --clear backend/target/fuzz-api/venv
 	backend/target/fuzz-api/venv/bin/pip install -q -r backend/tests/fuzz_api/requirements.txt
 	$(CARGO) build --locked -p tbg -p tbg-local -p tbg-tests
 	cd backend && $(WITH_SERVERS) target/debug/fuzz-api target/fuzz-api/venv/bin/python tests/fuzz_api/run.py --report-dir target/fuzz-api/report $(ARGS)

@@ -18,7 +18,11 @@ start() {
     local began=$(date +%s%N)
     "$tbg" serve --role all &
     server=$!
-    until "$tbg" healthcheck >/dev/null; do sleep 0.002; done
+    until "$tbg" healthcheck >/dev/null; do
+        # A server that has ended will never answer.
+        kill -0 "$server" 2>/dev/null || { echo "bench-serve: the server ended before it answered" >&2; exit 1; }
+        sleep 0.002
+    done
     echo "start to first /health 200: $((($(date +%s%N) - began) / 1000000)) ms"
 }
 stop() { kill -TERM "$server"; wait "$server"; server=; }

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Opens the API page in a real browser and fails on any violation of its Content-Security-Policy.
-# Usage: scripts/docs-browser-check.sh http://127.0.0.1:8000   (make docs-check BASE_URL=...)
+# Usage: scripts/docs-browser-check.sh http://127.0.0.1:8000
+# `make docs-check` starts a server of its own and runs this script on it (docs-check.sh).
 # Needs chromium (apt-get install chromium; another path: CHROMIUM=...) and a server with the page enabled.
 #
-# All operations are shown; the first one of each tag and method is opened, its models unfolded and put into
-# its "Try it out" form; `GET /health` is executed and the Authorize dialog opened. Violations are counted by
-# the page's own events; a deliberate one at the end proves that they are seen. It takes about 15 requests of
-# the 30 per minute that an anonymous caller has: leave a minute between two runs.
+# All tags are unfolded. The first operation of each tag and method, and `GET /health`, are opened with their
+# "Try it out" forms and their models; only `GET /health` is executed. Then up to ten more models and the
+# Authorize dialog are opened. Violations are counted by the page's own events; a
+# deliberate one at the end proves that they are seen. The page, its parts and its document are counted like
+# requests of any anonymous caller, who has 30 a minute: leave a minute between two runs.
 set -euo pipefail
 base=${1:?usage: $0 BASE_URL}
 base=${base%/}
@@ -93,9 +95,16 @@ call() {
     id=$((id + 1))
     printf '{"id":%d,%s"method":"%s","params":%s}\0' "$id" "${session:+\"sessionId\":\"$session\",}" "$1" "$2" >&7
     while :; do
-        left=$((seconds - SECONDS))
-        ((left > 0)) && IFS= read -r -d '' -t "$left" answer <&8 || fail "no answer to $1: $(tail -n 3 "$dir/log")"
+        answer=
+        # A read that runs out of time leaves what it has got: the message goes on in the next one.
+        until IFS= read -r -d '' -t 1 part <&8; do
+            answer+=$part
+            kill -0 "$browser" 2>/dev/null || fail "the browser ended: $(tail -n 3 "$dir/log")"
+            ((SECONDS < seconds)) || fail "no answer to $1: $(tail -n 3 "$dir/log")"
+        done
+        answer+=$part
         [[ $answer != "{\"id\":$id,"* ]] || break
+        ((SECONDS < seconds)) || fail "no answer to $1: $(tail -n 3 "$dir/log")"
     done
     [[ $answer != "{\"id\":$id,\"error\""* ]] || fail "$1: $answer"
 }

@@ -8,5 +8,9 @@ export TBG_HTTP_LISTEN=127.0.0.1:18433 TBG_PUBLIC_BASE_URL=http://127.0.0.1:1843
 "$tbg" serve --role api &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
-until "$tbg" healthcheck >/dev/null 2>&1; do sleep 0.05; done
+until "$tbg" healthcheck >/dev/null 2>&1; do
+    # A server that has ended will never answer.
+    kill -0 "$server" 2>/dev/null || { echo "docs-check: the server ended before it answered" >&2; exit 1; }
+    sleep 0.05
+done
 "$(dirname "$0")/docs-browser-check.sh" http://127.0.0.1:18433

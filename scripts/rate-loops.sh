@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The three loops of the specification (production.md §2.4) against the release build, with the limits of
-# production, each on a fresh server. Run by `make rate-loops`, inside with-servers.
-# A route that does not exist yet answers 404; what is checked is from which request on the answer is 429.
+# The three loops of the specification (production.md §2.4), with the default limits, which are those of
+# production. Run by `make rate-loops` with the release build, inside with-servers.
+# One server serves all three: each loop is counted in a tier of its own, and the last one waits until its
+# tier is fresh again. Of the answers only the 429s are judged: the first LIMIT requests must get another one
+# (whichever: a route that does not exist yet answers 404), and all later ones must get 429.
 set -euo pipefail
 tbg=$1
 dir=$(mktemp -d)
@@ -16,7 +18,11 @@ api=http://$TBG_HTTP_LISTEN
 export TBG_JWT_PRIVATE_KEY_FILE=$dir/key.pem
 "$tbg" serve --role api &
 server=$!
-until "$tbg" healthcheck >/dev/null 2>&1; do sleep 0.02; done
+until "$tbg" healthcheck >/dev/null 2>&1; do
+    # A server that has ended will never answer.
+    kill -0 "$server" 2>/dev/null || { echo "rate-loops: the server ended before it answered" >&2; exit 1; }
+    sleep 0.02
+done
 
 # loop NAME COUNT LIMIT CURL-ARGUMENTS…
 loop() {
@@ -33,10 +39,12 @@ loop() {
 }
 
 json=(-H 'Content-Type: application/json')
-# Loop 2 signs in first: that spends from the tier of loop 3, which therefore waits for a fresh window.
-read -r wif address < <("$tbg" wallet new | awk '/^key/ {key=$2} /^address/ {address=$2} END {print key, address}')
+# The sign-in for loop 2 comes before all loops. It spends two requests from the tier of loop 3 (the routes
+# under /api/v1/auth), which therefore waits for a fresh window; loops 1 and 2 count elsewhere.
+"$tbg" wallet new >"$dir/wallet" 2>/dev/null
+address=$(awk '/^address/ {print $2}' "$dir/wallet")
 curl -sf "${json[@]}" -d "{\"btc_address\":\"$address\"}" $api/api/v1/auth/challenge >"$dir/challenge.json"
-signature=$("$tbg" wallet sign --key "$wif" --challenge "$dir/challenge.json" 2>/dev/null)
+signature=$("$tbg" wallet sign --key-file "$dir/wallet" --challenge "$dir/challenge.json" 2>/dev/null)
 token=$(curl -sf "${json[@]}" -d "{\"btc_address\":\"$address\",\"signature\":\"$signature\"}" $api/api/v1/auth/connect |
     sed 's/.*"access_token":"\([^"]*\)".*/\1/')
 loop "35 x GET /api/v1/education/tracks, anonymous" 35 30 $api/api/v1/education/tracks

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the game needs and a bare Debian or Ubuntu lacks: PostgreSQL, Redis, a C toolchain.
 # Does nothing, and needs no root, when everything is there.
+# Usage: scripts/setup.sh [python]   python: also Python's virtual environments, for `make fuzz-api`.
 set -euo pipefail
 
 have_postgres() {
@@ -16,11 +17,18 @@ have_postgres || packages+=(postgresql)
 command -v redis-server >/dev/null || packages+=(redis-server)
 command -v cc >/dev/null || packages+=(build-essential)
 command -v cmake >/dev/null || packages+=(cmake)
+case ${1:-} in
+    '') ;;
+    # Debian's python3 comes without ensurepip, and then cannot make a virtual environment.
+    python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv) ;;
+    *) echo "usage: $0 [python]" >&2 && exit 2 ;;
+esac
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 echo "Installing: ${packages[*]}"
 if ! command -v apt-get >/dev/null; then
-    echo "This script installs with apt-get. On this system, install PostgreSQL 15+ and Redis 7+ by hand." >&2
+    echo "This script installs with apt-get. On this system, install by hand what these packages of Debian" \
+        "hold (PostgreSQL must be 15 or newer, Redis 7 or newer): ${packages[*]}" >&2
     exit 1
 fi
 sudo=()

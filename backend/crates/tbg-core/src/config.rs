@@ -6,6 +6,7 @@
 //! A bad value stops the start with the name of the setting and what was expected, never the value.
 
 mod production;
+mod sources;
 mod value;
 
 use std::collections::BTreeMap;
@@ -16,11 +17,9 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::Value;
 
+pub use self::sources::Sources;
 pub use self::value::{Environment, IngestMode, LogFormat, MailProvider, Networks, Secret, SettingValue};
 use tbg_bitcoin::Network;
-
-/// Where secrets are mounted by Docker and Kubernetes.
-const RUN_SECRETS: &str = "/run/secrets";
 
 /// Defines the struct, its defaults and its documentation from one list.
 macro_rules! settings {
@@ -211,6 +210,9 @@ pub enum ConfigError {
         /// The kind of failure.
         kind: std::io::ErrorKind,
     },
+    /// A variable of ours is not a text.
+    #[error("the environment variable {0} is not UTF-8 text: set it anew, or remove it")]
+    NotText(String),
     /// The configuration file is not TOML.
     #[error("the configuration file (TBG_CONFIG) cannot be read as TOML")]
     Toml,
@@ -230,24 +232,6 @@ pub enum ConfigError {
 impl ConfigError {
     fn invalid(name: &str, expected: &'static str) -> Self {
         Self::Invalid { name: name.to_owned(), expected }
-    }
-}
-
-/// From where settings are read; a value, so that tests need no global state.
-#[derive(Clone, Debug, Default)]
-pub struct Sources {
-    /// Environment variables.
-    pub environment: BTreeMap<String, String>,
-    /// Folder whose files are secrets, named like settings.
-    pub secrets_dir: Option<PathBuf>,
-}
-
-impl Sources {
-    /// The process's own environment and `/run/secrets`.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn of_process() -> Self {
-        Self { environment: std::env::vars().collect(), secrets_dir: Some(PathBuf::from(RUN_SECRETS)) }
     }
 }
 
@@ -282,7 +266,7 @@ impl Loaded {
         let mut texts = BTreeMap::new();
         let file = read_file(sources.environment.get("TBG_CONFIG"))?;
         for (name, _) in Settings::DOCS {
-            let env_name = format!("TBG_{}", name.to_uppercase());
+            let env_name = variable(name);
             if let Some(text) = file.get(*name) {
                 texts.insert(*name, text.clone());
                 origins.insert(*name, "file".to_owned());
@@ -301,11 +285,14 @@ impl Loaded {
         }
         let settings = Settings::parse(&texts)?;
         if settings.environment == Environment::Production {
-            let is_exposed = |name: &&str| {
-                origins.get(*name).is_some_and(|origin| origin == "environment" || origin == "file")
+            // Also where a secret file is stronger: whoever reads the environment reads the secret.
+            let is_exposed = |name: &str| {
+                let given = [file.get(name), sources.environment.get(&variable(name))];
+                given.into_iter().flatten().any(|text| !text.is_empty())
             };
-            if let Some(name) = Settings::SECRETS.iter().find(|name| is_exposed(name)) {
-                return Err(ConfigError::SecretInEnvironment((*name).to_owned()));
+            let secrets = Settings::SECRETS.iter().copied();
+            if let Some(name) = secrets.filter(|name| !name.is_empty()).find(|name| is_exposed(name)) {
+                return Err(ConfigError::SecretInEnvironment(name.to_owned()));
             }
             settings.check_production()?;
         }
@@ -320,7 +307,7 @@ impl Loaded {
             .into_iter()
             .zip(Settings::DOCS)
             .map(|((name, value), (_, doc))| Shown {
-                name: format!("TBG_{}", name.to_uppercase()),
+                name: variable(name),
                 value,
                 origin: self.origins.get(name).cloned().unwrap_or_else(|| "default".to_owned()),
                 doc: doc.trim(),
@@ -349,6 +336,11 @@ impl Settings {
     pub fn serves_docs(&self) -> bool {
         self.docs_enabled.unwrap_or(self.environment != Environment::Production)
     }
+}
+
+/// The environment variable of a setting.
+fn variable(name: &str) -> String {
+    format!("TBG_{}", name.to_uppercase())
 }
 
 fn read_file(path: Option<&String>) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -471,13 +463,26 @@ mod tests {
     }
 
     #[test]
-    fn production_refuses_a_secret_in_the_environment() {
-        let error = Loaded::from_sources(&sources(&[
-            ("TBG_ENVIRONMENT", "production"),
-            ("TBG_DATABASE_URL", "postgres://u:hunter2@h/d"),
-        ]))
-        .unwrap_err()
-        .to_string();
-        assert!(error.contains("TBG_DATABASE_URL_FILE") && !error.contains("hunter2"));
+    fn production_refuses_a_secret_in_the_environment_even_beside_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("database_url");
+        std::fs::write(&path, "postgres://u@h/d").unwrap();
+        let path = path.display().to_string();
+        let exposed = ("TBG_DATABASE_URL", "postgres://u:hunter2@h/d");
+        let production = ("TBG_ENVIRONMENT", "production");
+        let alone = sources(&[production, exposed]);
+        let named = sources(&[production, exposed, ("TBG_DATABASE_URL_FILE", &path)]);
+        let mounted = Sources { secrets_dir: Some(dir.path().to_owned()), ..alone.clone() };
+        for given in [alone, named, mounted] {
+            let error = Loaded::from_sources(&given).unwrap_err().to_string();
+            assert!(error.contains("TBG_DATABASE_URL_FILE") && !error.contains("hunter2"), "{error}");
+        }
+
+        // An empty variable holds no secret.
+        let empty = ("TBG_DATABASE_URL", "");
+        let mail = ("TBG_EMAIL_PROVIDER", "smtp");
+        let safe = sources(&[production, mail, empty, ("TBG_DATABASE_URL_FILE", &path)]);
+        let loaded = Loaded::from_sources(&safe).unwrap();
+        assert_eq!(loaded.settings.database_url.expose(), "postgres://u@h/d");
     }
 }

@@ -66,6 +66,20 @@ impl Job {
         Ok(Self { name, schedule, work: Arc::new(move |at| Box::pin(work(at))) })
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Does the work once, beside the schedule: for tests and operators.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn run(&self, scheduled_at: DateTime<Utc>) -> anyhow::Result<()> {
+        (self.work)(scheduled_at).await
+    }
+
     /// The latest scheduled time at or before `now`.
     fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.schedule.find_previous_occurrence(&now, true).ok()

@@ -53,6 +53,7 @@ pub(crate) fn redis_server() -> anyhow::Result<PathBuf> {
 }
 
 /// A call of `program` that takes nothing over from the caller's PostgreSQL settings or terminal.
+#[expect(clippy::disallowed_methods, reason = "only the names are read, to leave them out")]
 pub(crate) fn clean_command(program: &OsStr, cwd: &Path, user: Option<ServerUser>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {

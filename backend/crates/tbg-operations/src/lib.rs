@@ -47,7 +47,7 @@ pub use stats::{
     AdminAuditStats, AdminBlockStats, AdminGameStats, AdminMinerStats, AdminShareStats, AdminStats,
     AdminSystemStats, AdminUserStats, stats,
 };
-pub use store::audit::guards;
+pub use store::walls::{guards, has_audit_log, session_powers};
 pub use totals::{TOTALS_RECENT, TOTALS_REPLAY, TOTALS_WEEK, catch_up_totals, recompute_totals};
 pub use trail::{AuditQuery, AuditRecord, audit_page};
 pub use verify::{Fault, FaultKind, Verdict, verify};

@@ -4,3 +4,4 @@ pub(crate) mod audit;
 pub(crate) mod audit_log;
 pub(crate) mod stats;
 pub(crate) mod totals;
+pub(crate) mod walls;

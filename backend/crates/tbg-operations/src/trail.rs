@@ -194,8 +194,7 @@ impl AuditQuery {
         }
     }
 
-    /// The filters as the log tells of them. An address is only said to have been given: the log would
-    /// otherwise grow rows about it each time that somebody looks.
+    /// The filters as the log tells of them, each with its value: who was looked for is what a look is about.
     fn described(&self) -> Value {
         let text = |text: Option<&str>| text.map(Value::from);
         let time = |moment: Option<Moment>| moment.map(|moment| json!(moment.0));
@@ -205,7 +204,7 @@ impl AuditQuery {
             ("resource_type", text(self.resource_type.as_deref())),
             ("resource_id", text(self.resource_id.as_deref())),
             ("status", text(self.status.map(Outcome::as_str))),
-            ("ip_address", self.ip_address.as_ref().map(|_| Value::Bool(true))),
+            ("ip_address", text(self.ip_address.as_ref().map(|address| address.0.as_str()))),
             ("from", time(self.from)),
             ("to", time(self.to)),
         ];
@@ -273,7 +272,7 @@ mod tests {
             query.described(),
             json!({
                 "user_id": "42", "action": "lottery.*", "resource_type": "lottery", "resource_id": "2026-W09",
-                "status": "denied", "ip_address": true, "from": "2026-03-01T00:00:00Z",
+                "status": "denied", "ip_address": "203.0.113.7", "from": "2026-03-01T00:00:00Z",
                 "to": "2026-04-01T00:00:00Z"
             })
         );

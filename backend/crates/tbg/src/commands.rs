@@ -50,7 +50,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// The settings of this process; starts logging.
 fn settings() -> anyhow::Result<Settings> {
-    let settings = Loaded::from_sources(&Sources::of_process())?.settings;
+    let settings = Loaded::from_sources(&Sources::of_process()?)?.settings;
     telemetry::init(&settings)?;
     Ok(settings)
 }
@@ -64,7 +64,7 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn config() -> anyhow::Result<()> {
-    for setting in Loaded::from_sources(&Sources::of_process())?.shown() {
+    for setting in Loaded::from_sources(&Sources::of_process()?)?.shown() {
         println!("# {}\n{}={}  ({})\n", setting.doc, setting.name, setting.value, setting.origin);
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod api;
 mod gauges;
+mod running;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,11 +21,11 @@ use tbg_engine::writer::Writer;
 use tbg_mining::{MiningConfig, MiningReactor};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::gauges::Gauges;
+use self::running::Running;
 use crate::cli::Role;
 
 /// Version of the program.
@@ -86,14 +87,14 @@ impl Process {
     /// Runs `roles` until `shutdown`, then drains them. A role that ends by itself stops the process.
     ///
     /// # Errors
-    /// When a role cannot start or fails.
+    /// When a role cannot start, fails, or ends before `shutdown`.
     pub async fn run(self, roles: &[Role], shutdown: CancellationToken) -> anyhow::Result<()> {
         let has = |role| roles.contains(&role) || roles.contains(&Role::All);
         let drain = Duration::from_secs(self.settings.shutdown_drain_seconds);
-        let mut running: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let mut running = Running::default();
         if has(Role::Api) {
             let serving = self.serve_api(shutdown.clone()).await?;
-            running.spawn(serving);
+            running.spawn("api", serving);
         }
         if has(Role::Ingest) {
             self.start_ingest(&mut running, &shutdown)?;
@@ -111,7 +112,7 @@ impl Process {
                 gauges.measure().await;
             }
         });
-        let result = wait(&mut running, &shutdown, drain).await;
+        let result = running.wait(&shutdown, drain).await;
         tidy.abort();
         self.pool.close().await;
         result
@@ -138,11 +139,7 @@ impl Process {
         })
     }
 
-    fn start_ingest(
-        &self,
-        running: &mut JoinSet<anyhow::Result<()>>,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    fn start_ingest(&self, running: &mut Running, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let settings = &self.settings;
         if settings.ingest_mode == IngestMode::Off {
             tracing::info!("TBG_INGEST_MODE is off: no ingest in this process");
@@ -169,7 +166,7 @@ impl Process {
             on_batch: None,
         };
         let shutdown = shutdown.clone();
-        running.spawn(async move {
+        running.spawn("ingest (writer)", async move {
             writer.run(shutdown).await;
             Ok(())
         });
@@ -180,7 +177,7 @@ impl Process {
     fn start_receiver(
         &self,
         client: &redis::Client,
-        running: &mut JoinSet<anyhow::Result<()>>,
+        running: &mut Running,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let settings = &self.settings;
@@ -194,7 +191,7 @@ impl Process {
         let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
         let manager = tbg_core::redis::manager(client)?;
         let publisher = StreamPublisher::new(manager, Arc::clone(&spool), settings.redis_stream_maxlen);
-        running.spawn(async move {
+        running.spawn("ingest (pool socket)", async move {
             publisher.run(queue).await;
             Ok(())
         });
@@ -206,17 +203,13 @@ impl Process {
         Ok(())
     }
 
-    fn start_jobs(
-        &self,
-        running: &mut JoinSet<anyhow::Result<()>>,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    fn start_jobs(&self, running: &mut Running, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut jobs = tbg_mining::jobs::jobs(&self.pool, &self.clock)?;
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
         let runner = jobs::Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), jobs);
         let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
-        running.spawn(async move {
+        running.spawn("jobs", async move {
             // At every start too, so that a long downtime leaves no day without its partition.
             if let Err(error) = tbg_mining::jobs::keep_partitions(&pool, clock.now()).await {
                 tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
@@ -247,7 +240,7 @@ impl Process {
         });
         let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
         let stop = shutdown.clone();
-        running.spawn(async move {
+        running.spawn("jobs (mail)", async move {
             mailer.run(stop).await;
             Ok(())
         });
@@ -282,37 +275,6 @@ pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
         cancel.cancel();
     });
     Ok(token)
-}
-
-/// Waits for `shutdown` or for the first role that fails, which takes the others with it; then gives the
-/// rest `drain` to finish.
-async fn wait(
-    running: &mut JoinSet<anyhow::Result<()>>,
-    shutdown: &CancellationToken,
-    drain: Duration,
-) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    while result.is_ok() {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(ended) = running.join_next(), if !running.is_empty() => {
-                result = ended.context("a role crashed").and_then(|ended| ended.context("a role failed"));
-            }
-        }
-    }
-    shutdown.cancel();
-    let rest = async {
-        while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended.context("a role crashed").and_then(|ended| ended) {
-                tracing::error!(error = format!("{error:#}"), "a role failed while stopping");
-            }
-        }
-    };
-    if tokio::time::timeout(drain, rest).await.is_err() {
-        tracing::warn!("not everything stopped in time: leaving it");
-        running.abort_all();
-    }
-    result
 }
 
 fn hostname() -> String {

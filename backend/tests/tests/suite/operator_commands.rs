@@ -11,7 +11,7 @@ use tbg_tests::{TestDb, TestRedis, now};
 use tbg_web::auth::{Keys, TokenKind};
 use tempfile::TempDir;
 
-use crate::support::{Ran, tbg};
+use crate::support::{Ran, empty_database, tbg};
 
 async fn on(db: &TestDb, redis: &TestRedis, args: &[&str]) -> Ran {
     let (url, redis_url) = (db.url(), redis.server.url());
@@ -35,14 +35,18 @@ async fn a_person_without_a_wallet_signs_in_with_a_throwaway_one() {
         (answer.status().as_u16(), answer.json().await.unwrap())
     };
 
-    for kind in ["p2wpkh", "p2tr", "p2sh", "p2pkh"] {
+    // A key that stands in a file is nobody else's to read; on the command line it is.
+    for (kind, in_file) in [("p2wpkh", true), ("p2tr", false), ("p2sh", true), ("p2pkh", false)] {
         let made = tbg(&["wallet", "new", "--type", kind], &[]).await;
         let (address, key) = (field(&made.out, "address"), field(&made.out, "key"));
         let (_, challenge) = post("/api/v1/auth/challenge", json!({ "btc_address": address })).await;
         let file = dir.path().join(kind);
         fs::write(&file, challenge.to_string()).unwrap();
-        let args = ["wallet", "sign", "--key", &key, "--type", kind, "--challenge", file.to_str().unwrap()];
-        let signed = tbg(&args, &[]).await;
+        let wallet = dir.path().join(format!("{kind}.wallet"));
+        fs::write(&wallet, &made.out).unwrap();
+        let by = if in_file { ["--key-file", wallet.to_str().unwrap()] } else { ["--key", &key] };
+        let what = ["--type", kind, "--challenge", file.to_str().unwrap()];
+        let signed = tbg(&[&["wallet", "sign"][..], &by[..], &what[..]].concat(), &[]).await;
         let body = json!({ "btc_address": address, "signature": signed.out.trim() });
         let (status, answer) = post("/api/v1/auth/connect", body).await;
 
@@ -138,6 +142,11 @@ async fn production_does_not_start_with_what_is_for_development() {
         ("TBG_JWT_PRIVATE_KEY", "hunter2", "TBG_JWT_PRIVATE_KEY"),
         ("TBG_SMTP_PASSWORD", "hunter2", "TBG_SMTP_PASSWORD"),
         ("TBG_LOADTEST_AUTH", "true", "TBG_LOADTEST_AUTH"),
+        // Also where its file is there.
+        ("TBG_DATABASE_URL", "postgres://u:hunter2@h/d", "TBG_DATABASE_URL"),
+        ("TBG_TRUSTED_PROXIES", "0.0.0.0/0", "TBG_TRUSTED_PROXIES"),
+        ("TBG_JWT_ACCESS_TTL_SECONDS", "3601", "TBG_JWT_ACCESS_TTL_SECONDS"),
+        ("TBG_PUBLIC_BASE_URL", "http://api.thebitcoingame.com", "TBG_PUBLIC_BASE_URL"),
         ("TBG_EMAIL_PROVIDER", "log", "TBG_EMAIL_PROVIDER"),
         // Nothing wrong but that there is no key.
         ("TBG_LOG_FILTER", "info", "TBG_JWT_PRIVATE_KEY_FILE"),
@@ -170,20 +179,117 @@ async fn the_load_tests_sign_in_is_not_in_this_build() {
 }
 
 #[tokio::test]
-async fn doctor_sees_a_hole_in_the_walls_around_the_audit_log() {
-    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+async fn a_variable_that_is_no_text_is_named_if_it_is_ours() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let broken = std::ffi::OsStr::from_bytes(b"hunter2\xff");
+    for (name, code) in [("TBG_AUTH_DOMAIN", 1), ("NOT_OURS", 0)] {
+        let ran = std::process::Command::new(tbg_tests::program::binary())
+            .arg("config")
+            .env(name, broken)
+            .output()
+            .unwrap();
+
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{name}: {told}");
+        assert_eq!(told.contains(name), code == 1, "{told}");
+        assert!(!told.contains("hunter2") && !told.contains("panicked"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn every_hole_in_the_walls_around_the_audit_log_is_named() {
+    let unharmed: (&[&'static str], &[&str]) = (&[], &[]);
+    let unguarded: (&[&'static str], &[&str]) = (
+        // Another trigger that is always on does not make up for the one that is missing.
+        &[
+            "ALTER TRIGGER audit_seals_no_truncate ON audit_seals RENAME TO something_else",
+            "CREATE FUNCTION pass() RETURNS TRIGGER LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE OR REPLACE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
+             FOR EACH STATEMENT EXECUTE FUNCTION pass()",
+            "ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_no_truncate",
+            "ALTER TABLE audit_log_default ENABLE TRIGGER audit_log_append_only",
+        ],
+        &[
+            "audit_log: the trigger audit_log_no_truncate is missing, changed or not always on",
+            "audit_log_default: the trigger audit_log_append_only is missing, changed or not always on",
+            "audit_seals: the trigger audit_seals_no_truncate is missing, changed or not always on",
+        ],
+    );
+    let granted: (&[&'static str], &[&str]) = (
+        &[
+            "GRANT UPDATE (status), TRUNCATE ON audit_log TO tbg_app",
+            "GRANT SELECT (action) ON audit_log_default TO tbg_app",
+            "GRANT TRIGGER ON audit_seals TO PUBLIC",
+            "REVOKE INSERT ON audit_seals FROM tbg_app",
+        ],
+        &[
+            "audit_log: tbg_app has the right to TRUNCATE",
+            "audit_log: tbg_app has the right to UPDATE",
+            "audit_log_default: tbg_app has the right to SELECT",
+            "audit_seals: tbg_app has the right to TRIGGER",
+            "audit_seals: tbg_app lacks the right to INSERT",
+        ],
+    );
+    for (statements, holes) in [unharmed, unguarded, granted] {
+        let db = TestDb::new().await;
+        for sql in statements {
+            sqlx::query(*sql).execute(&db.pool).await.expect(sql);
+        }
+
+        assert_eq!(tbg_operations::guards(&mut db.connect().await).await.unwrap(), holes);
+    }
+}
+
+#[tokio::test]
+async fn the_walls_are_judged_for_the_role_that_connects() {
+    let db = TestDb::new().await;
     let mut conn = db.connect().await;
-    assert_eq!(tbg_operations::guards(&mut conn).await.unwrap(), Vec::<String>::new());
+    let powers = tbg_operations::session_powers(&mut conn).await.unwrap();
+    assert!(powers.len() == 1 && powers[0].contains("is a superuser"), "{powers:?}");
 
-    sqlx::query("ALTER TABLE audit_seals DISABLE TRIGGER audit_seals_append_only")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    let mut acting = async |sql: &'static str| {
+        sqlx::query(sql).execute(&mut conn).await.expect(sql);
+        let powers = tbg_operations::session_powers(&mut conn).await.unwrap();
+        (powers, tbg_operations::guards(&mut conn).await.unwrap())
+    };
+    let app = acting("SET SESSION AUTHORIZATION tbg_app").await;
+    let (powers, stranger) = acting("SET SESSION AUTHORIZATION pg_signal_backend").await;
+    sqlx::query("ALTER TABLE audit_log OWNER TO tbg_owner").execute(&db.pool).await.unwrap();
+    let (owner, _) = acting("SET SESSION AUTHORIZATION tbg_owner").await;
+
+    assert_eq!(app, (vec![], vec![]));
+    assert_eq!(powers, Vec::<String>::new());
+    assert!(stranger.contains(&"audit_log: pg_signal_backend lacks the right to INSERT".to_owned()));
+    assert!(stranger.iter().any(|hole| hole.contains("no member of pg_read_all_stats")), "{stranger:?}");
+    assert_eq!(owner, ["tbg_owner owns audit_log, or may act as its owner"]);
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_hole_from_a_database_that_it_cannot_ask() {
+    let (db, redis, empty) = (TestDb::new().await, TestRedis::new().await, empty_database().await);
+    let redis_url = redis.server.url();
+    let examine = async |environment: &str, url: &str| {
+        let settings = [
+            ("TBG_ENVIRONMENT", environment),
+            ("TBG_DATABASE_URL", url),
+            ("TBG_REDIS_URL", redis_url.as_str()),
+        ];
+        tbg(&["doctor"], &settings).await.out
+    };
+
+    let developing = examine("development", &db.url()).await;
+    let rehearsing = examine("staging", &db.url()).await;
+    let unmigrated = examine("test", &empty.url()).await;
+    let away = examine("test", "postgres://u:hunter2@localhost:1/d").await;
     sqlx::query("GRANT DELETE ON audit_log TO tbg_app").execute(&db.pool).await.unwrap();
+    let open = examine("test", &db.url()).await;
 
-    let ran = on(&db, &redis, &["doctor"]).await;
-
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.out.contains("audit_seals: 1 of its 2 triggers are always on"), "{ran:?}");
-    assert!(ran.out.contains("audit_log: tbg_app has the right to delete rows"), "{ran:?}");
+    assert!(developing.contains("  ok    audit log: "), "{developing}");
+    assert!(developing.contains("  note  database role: "), "{developing}");
+    assert!(rehearsing.contains("  FIX   database role: "), "{rehearsing}");
+    assert!(unmigrated.contains("  note  audit log: not checked"), "{unmigrated}");
+    assert!(away.contains("  FIX   audit log: cannot connect"), "{away}");
+    assert!(away.contains("  FIX   database role: cannot connect"), "{away}");
+    assert!(!away.contains("hunter2"), "{away}");
+    assert!(open.contains("  FIX   audit log: audit_log: tbg_app has the right to DELETE"), "{open}");
 }

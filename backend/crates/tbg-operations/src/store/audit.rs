@@ -142,37 +142,3 @@ pub(crate) async fn keep_partitions(conn: &mut PgConnection) -> Result<i32, sqlx
 pub(crate) async fn retain(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar!(r#"SELECT audit_log_retain() AS "dropped!""#).fetch_one(conn).await
 }
-
-/// What is missing of the walls around the audit log (contract `production.md` §8.2), in words; nothing if
-/// they stand: the program's role may only read and add, and no trigger is off.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn guards(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"WITH guarded AS (
-               SELECT c.oid, c.relname FROM pg_class c
-               WHERE c.oid IN ('audit_log'::REGCLASS, 'audit_seals'::REGCLASS)
-                  OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_log'::REGCLASS)
-           )
-           SELECT relname || ': ' || count(*) FILTER (WHERE t.tgenabled = 'A') || ' of its 2 triggers are always on'
-               AS "found!"
-           FROM guarded LEFT JOIN pg_trigger t ON t.tgrelid = guarded.oid AND NOT t.tgisinternal
-           GROUP BY relname HAVING count(*) FILTER (WHERE t.tgenabled = 'A') < 2
-           UNION ALL
-           SELECT relname || ': tbg_app has the right to ' || lower(privilege) || ' rows'
-           FROM guarded CROSS JOIN unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS privilege
-           WHERE EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'tbg_app')
-             AND has_table_privilege('tbg_app', guarded.oid, privilege)
-           UNION ALL
-           SELECT guarded.relname || ': owned by the program''s role'
-           FROM guarded JOIN pg_class c ON c.oid = guarded.oid
-           WHERE pg_get_userbyid(c.relowner) = 'tbg_app'
-           UNION ALL
-           SELECT 'the role tbg_app does not exist'
-           WHERE NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'tbg_app')
-           ORDER BY 1"#
-    )
-    .fetch_all(conn)
-    .await
-}

@@ -32,7 +32,7 @@ pub async fn run(action: AuditAction) -> anyhow::Result<ExitCode> {
 }
 
 async fn check(from: Option<i64>, anchor: Option<&str>) -> anyhow::Result<Verdict> {
-    let settings = Loaded::from_sources(&Sources::of_process())?.settings;
+    let settings = Loaded::from_sources(&Sources::of_process()?)?.settings;
     telemetry::init(&settings)?;
     let anchor = anchor
         .map(|text| parse_anchor(text).context("--anchor is not SEAL:HEX with 64 hexadecimal digits"))

@@ -66,7 +66,7 @@ async fn play(
     let demo = Demo::load(dir, settings.btc_network)?;
     let simulated = miners::start(args, &settings, &demo, shutdown.clone()).await?;
     let live = tokio::spawn(live::show(metrics, process.pool().clone(), shutdown.clone()));
-    welcome(&settings, args, &demo);
+    welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());
 
     let roles = process.run(&[Role::All], shutdown.clone());
     let result = tokio::select! {
@@ -104,7 +104,7 @@ async fn keep_alive(
 
 /// The settings of the environment, with what belongs to the private game put in its place.
 fn settings(args: &Dev, dir: &Path, urls: Option<(String, String)>) -> anyhow::Result<Settings> {
-    let mut sources = Sources::of_process();
+    let mut sources = Sources::of_process()?;
     sources.secrets_dir = None;
     let environment = &mut sources.environment;
     for name in ["TBG_DATABASE_URL_FILE", "TBG_REDIS_URL_FILE"] {
@@ -139,7 +139,8 @@ async fn reset(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn welcome(settings: &Settings, args: &Dev, demo: &Demo) {
+/// Tells what a person can do now. The URLs may be shown: they lead to sockets and hold no password.
+fn welcome(settings: &Settings, args: &Dev, demo: &Demo, database_url: &str, redis_url: &str) {
     println!(
         "
   The Bitcoin Game is running.
@@ -154,11 +155,18 @@ fn welcome(settings: &Settings, args: &Dev, demo: &Demo) {
 
     API=http://{listen}/api/v1/auth  ADDRESS={address}
     curl -s $API/challenge -H 'Content-Type: application/json' -d '{{\"btc_address\":\"'$ADDRESS'\"}}' > challenge.json
-    SIGNATURE=$({program} wallet sign --key \"$(cat {key_file})\" --challenge challenge.json)
+    SIGNATURE=$({program} wallet sign --key-file \"{key_file}\" --challenge challenge.json)
     curl -s $API/connect -H 'Content-Type: application/json' \\
          -d '{{\"btc_address\":\"'$ADDRESS'\",\"signature\":\"'$SIGNATURE'\"}}'
 
   The answer holds an access_token: send it as `Authorization: Bearer …`, or paste it into /docs.
+
+  Make this user an administrator, once it has signed in:
+
+    TBG_DATABASE_URL='{database_url}' \\
+    TBG_REDIS_URL='{redis_url}' \\
+    TBG_BTC_NETWORK={network} {program} admin grant {address}
+
   Ctrl-C stops everything; the next start finds its data.
 ",
         listen = settings.http_listen,
@@ -166,6 +174,7 @@ fn welcome(settings: &Settings, args: &Dev, demo: &Demo) {
         miners = args.miners,
         key_file = demo.key_file.display(),
         address = demo.address,
+        network = settings.btc_network,
         program = std::env::current_exe().map_or_else(|_| "tbg".to_owned(), |path| path.display().to_string()),
     );
 }

@@ -25,7 +25,8 @@ enum Finding {
 }
 
 pub async fn run() -> anyhow::Result<ExitCode> {
-    let settings = match Loaded::from_sources(&Sources::of_process()) {
+    let loaded = Sources::of_process().and_then(|sources| Loaded::from_sources(&sources));
+    let settings = match loaded {
         Ok(loaded) => loaded.settings,
         Err(error) => {
             report("settings", &Finding::Bad { found: error.to_string(), remedy: "see `tbg config`" });
@@ -36,6 +37,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         ("settings", Finding::Good("can be read".to_owned())),
         ("database", database(&settings).await),
         ("audit log", audit_log(&settings).await),
+        ("database role", database_role(&settings).await),
         ("token key", token_key(&settings)),
         ("redis", redis(&settings).await),
         ("pool socket", pool_socket(&settings)),
@@ -63,50 +65,99 @@ fn report(name: &str, finding: &Finding) {
     }
 }
 
-async fn database(settings: &Settings) -> Finding {
-    let check = async {
-        let mut conn = PgConnection::connect_with(&db::connect_options(settings)?).await?;
-        let version = conn.server_version_num().unwrap_or(0);
-        anyhow::Ok((version, db::missing_migrations(&mut conn).await?))
-    };
-    match tokio::time::timeout(TIMEOUT, check).await {
-        Ok(Ok((version, _))) if version < 150_000 => Finding::Bad {
-            found: format!("PostgreSQL {}", version / 10_000),
-            remedy: "PostgreSQL 15 or newer is needed",
-        },
-        Ok(Ok((version, missing))) if missing.is_empty() => {
-            Finding::Good(format!("PostgreSQL {}, schema is up to date", version / 10_000))
+async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
+    Ok(PgConnection::connect_with(&db::connect_options(settings)?).await?)
+}
+
+/// What the database answers, or the finding that it did not. Only the server's own words are told: those
+/// of the driver may hold parts of the URL.
+async fn answer<T>(check: impl Future<Output = anyhow::Result<T>>) -> Result<T, Finding> {
+    let error = match tokio::time::timeout(TIMEOUT, check).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => error,
+        Err(_) => {
+            return Err(Finding::Bad {
+                found: format!("no answer within {} s", TIMEOUT.as_secs()),
+                remedy: "is the network between here and PostgreSQL open?",
+            });
         }
-        Ok(Ok((_, missing))) => Finding::Bad {
-            found: format!("{} migration(s) missing: {}", missing.len(), missing.join(", ")),
-            remedy: "run `tbg migrate`",
+    };
+    let refusal = error.downcast_ref::<sqlx::Error>().and_then(|error| error.as_database_error());
+    Err(match refusal {
+        Some(refusal) => Finding::Bad {
+            found: format!("PostgreSQL refuses: {}", refusal.message()),
+            remedy: "is TBG_DATABASE_URL (or its _FILE) right, and may its role use this database?",
         },
-        Ok(Err(_)) => Finding::Bad {
+        None => Finding::Bad {
             found: "cannot connect".to_owned(),
             remedy: "is PostgreSQL running, and is TBG_DATABASE_URL (or its _FILE) right?",
         },
-        Err(_) => Finding::Bad {
-            found: format!("no answer within {} s", TIMEOUT.as_secs()),
-            remedy: "is the network between here and PostgreSQL open?",
+    })
+}
+
+async fn database(settings: &Settings) -> Finding {
+    let check = async {
+        let mut conn = connect(settings).await?;
+        let version = conn.server_version_num().unwrap_or(0);
+        anyhow::Ok((version, db::missing_migrations(&mut conn).await?))
+    };
+    match answer(check).await {
+        Ok((version, _)) if version < 150_000 => Finding::Bad {
+            found: format!("PostgreSQL {}", version / 10_000),
+            remedy: "PostgreSQL 15 or newer is needed",
         },
+        Ok((version, missing)) if missing.is_empty() => {
+            Finding::Good(format!("PostgreSQL {}, schema is up to date", version / 10_000))
+        }
+        Ok((_, missing)) => Finding::Bad {
+            found: format!("{} migration(s) missing: {}", missing.len(), missing.join(", ")),
+            remedy: "run `tbg migrate`",
+        },
+        Err(finding) => finding,
     }
 }
 
 /// Whether the walls around the audit log stand.
 async fn audit_log(settings: &Settings) -> Finding {
     let check = async {
-        let mut conn = PgConnection::connect_with(&db::connect_options(settings)?).await?;
-        anyhow::Ok(tbg_operations::guards(&mut conn).await?)
+        let mut conn = connect(settings).await?;
+        if !tbg_operations::has_audit_log(&mut conn).await? {
+            return anyhow::Ok(None);
+        }
+        anyhow::Ok(Some(tbg_operations::guards(&mut conn).await?))
     };
-    match tokio::time::timeout(TIMEOUT, check).await {
-        Ok(Ok(faults)) if faults.is_empty() => {
+    match answer(check).await {
+        Ok(None) => Finding::Note("not checked: the table audit_log does not exist yet".to_owned()),
+        Ok(Some(faults)) if faults.is_empty() => {
             Finding::Good("append-only: triggers are on, tbg_app may read and add".to_owned())
         }
-        Ok(Ok(faults)) => Finding::Bad {
+        Ok(Some(faults)) => Finding::Bad {
             found: faults.join("; "),
-            remedy: "as the owner: SELECT tbg_grant_app(), and ALTER TABLE … ENABLE ALWAYS TRIGGER …",
+            remedy: "as the owner: SELECT tbg_grant_app(), and ALTER TABLE … ENABLE ALWAYS TRIGGER …; \
+                     as a superuser: GRANT pg_read_all_stats TO tbg_app",
         },
-        _ => Finding::Note("not checked: the schema is not there yet".to_owned()),
+        Err(finding) => finding,
+    }
+}
+
+/// Whether the walls hold for the role with which this process connects.
+async fn database_role(settings: &Settings) -> Finding {
+    let check = async {
+        let mut conn = connect(settings).await?;
+        anyhow::Ok(tbg_operations::session_powers(&mut conn).await?)
+    };
+    match (answer(check).await, settings.environment) {
+        (Ok(powers), _) if powers.is_empty() => {
+            Finding::Good("neither a superuser nor the owner of the audit log".to_owned())
+        }
+        (Ok(powers), Environment::Development | Environment::Test) => {
+            Finding::Note(format!("{}: fine here, not in production", powers.join("; ")))
+        }
+        (Ok(powers), _) => Finding::Bad {
+            found: format!("{}: it can change the audit log", powers.join("; ")),
+            remedy: "connect as a role that is a member of tbg_app only; the owner is for `tbg migrate`",
+        },
+        (Err(finding), _) => finding,
     }
 }
 

@@ -11,18 +11,18 @@ use tbg_core::config::Settings;
 use tbg_core::random::{self, SystemEntropy};
 
 /// Makes throwaway keys and signs with them, for trying the API out and for tests. Keep no money on such a
-/// key: it is printed, and it stands in the history of your shell.
+/// key: it is printed, and a key behind --key stands in the history of your shell.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tbg wallet new                                                 a key and its address
-  tbg wallet sign --key WIF --challenge challenge.json           sign what POST /auth/challenge answered
+  tbg wallet sign --key-file wallet --challenge challenge.json   sign what POST /auth/challenge answered
   tbg wallet sign --key WIF 'any text'
 
 A whole sign-in:
-  tbg wallet new
+  (umask 077; tbg wallet new | tee wallet)
   curl -s localhost:8000/api/v1/auth/challenge -H 'Content-Type: application/json' \\
        -d '{\"btc_address\":\"ADDRESS\"}' > challenge.json
-  tbg wallet sign --key WIF --challenge challenge.json
+  tbg wallet sign --key-file wallet --challenge challenge.json
   curl -s localhost:8000/api/v1/auth/verify -H 'Content-Type: application/json' \\
        -d '{\"btc_address\":\"ADDRESS\",\"nonce\":\"NONCE OF challenge.json\",\"signature\":\"SIGNATURE\"}'")]
 pub struct Wallet {
@@ -57,12 +57,15 @@ pub struct New {
 #[command(after_help = "Examples:
   tbg wallet sign --key WIF 'Trust no one'
   printf %s 'Trust no one' | tbg wallet sign --key WIF -
-  tbg wallet sign --key WIF --type p2tr --challenge challenge.json
-  curl -s … | tbg wallet sign --key WIF --challenge -")]
+  tbg wallet sign --key-file wallet --type p2tr --challenge challenge.json
+  curl -s … | tbg wallet sign --key-file wallet --challenge -")]
 pub struct Sign {
-    /// The private key, as `tbg wallet new` prints it
-    #[arg(long, value_name = "WIF")]
-    pub key: String,
+    /// The private key, as `tbg wallet new` prints it; all users of this machine can see it meanwhile
+    #[arg(long, value_name = "WIF", required_unless_present = "key_file", conflicts_with = "key_file")]
+    pub key: Option<String>,
+    /// A file (`-`: standard input) with the private key, or with what `tbg wallet new` printed
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// The type of the address that signs
     #[arg(long = "type", value_enum, default_value_t = Kind::P2wpkh)]
     pub kind: Kind,
@@ -142,7 +145,7 @@ fn print_signature(args: &Sign, settings: &Settings) -> anyhow::Result<()> {
         (None, Some("-")) => read(Path::new("-"))?,
         (None, text) => text.unwrap_or_default().to_owned(),
     };
-    let key = parse_key(&args.key)?;
+    let key = signing_key(args)?;
     let address = address_of(&key, args.kind, network)?;
     let signature = sign(&key, args.kind, args.format, network, &message)?;
     eprintln!("signed by {}", address.as_str());
@@ -167,10 +170,23 @@ fn sign(
     }
 }
 
+fn signing_key(args: &Sign) -> anyhow::Result<Key> {
+    match (&args.key, &args.key_file) {
+        (Some(wif), _) => parse_key(wif),
+        (None, Some(file)) => parse_key(key_in(&read(file)?)),
+        (None, None) => bail!("no key is given: use --key-file or --key"),
+    }
+}
+
+/// The key in the text of a file: it stands alone, or behind its name as `tbg wallet new` prints it.
+fn key_in(text: &str) -> &str {
+    text.lines().find_map(|line| line.strip_prefix("key ")).unwrap_or(text)
+}
+
 /// Never quotes the key.
 fn parse_key(wif: &str) -> anyhow::Result<Key> {
     let Ok(key) = Key::from_wif(wif.trim()) else {
-        bail!("--key is not a private key: expected WIF, as `tbg wallet new` prints it");
+        bail!("this is not a private key: expected WIF, as `tbg wallet new` prints it");
     };
     Ok(key)
 }
@@ -208,12 +224,16 @@ mod tests {
         wallet: Wallet,
     }
 
-    fn signing(args: &[&str]) -> Result<Sign, clap::Error> {
-        let program = Program::try_parse_from(["wallet", "sign", "--key", "k"].iter().chain(args))?;
+    fn parsed(args: &[&str]) -> Result<Sign, clap::Error> {
+        let program = Program::try_parse_from(["wallet", "sign"].iter().chain(args))?;
         match program.wallet.action {
             WalletAction::Sign(sign) => Ok(sign),
             WalletAction::New(_) => unreachable!("the arguments say sign"),
         }
+    }
+
+    fn signing(args: &[&str]) -> Result<Sign, clap::Error> {
+        parsed(&[["--key", "k"].as_slice(), args].concat())
     }
 
     #[test]
@@ -224,6 +244,20 @@ mod tests {
         assert_eq!(signing(&["--type", "p2tr", "x"]).unwrap().kind, Kind::P2tr);
         assert!(signing(&[]).is_err());
         assert!(signing(&["--challenge", "f", "a text"]).is_err());
+    }
+
+    #[test]
+    fn a_key_is_given_on_the_command_line_or_in_a_file_but_not_both() {
+        assert_eq!(parsed(&["--key", "k", "x"]).unwrap().key.as_deref(), Some("k"));
+        assert_eq!(parsed(&["--key-file", "f", "x"]).unwrap().key_file, Some(PathBuf::from("f")));
+        assert!(parsed(&["x"]).is_err());
+        assert!(parsed(&["--key", "k", "--key-file", "f", "x"]).is_err());
+    }
+
+    #[test]
+    fn a_file_holds_a_key_alone_or_as_it_was_printed() {
+        assert_eq!(key_in("WIF\n").trim(), "WIF");
+        assert_eq!(key_in("address  bcrt1q\nkey      WIF\n").trim(), "WIF");
     }
 
     #[test]
