@@ -13,9 +13,16 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use tbg_bitcoin::Network;
 use tbg_core::config::Environment;
+use tbg_core::consumer::{Consumer, Handle};
+use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
 use tbg_core::{Clock, MockClock};
+use tbg_engine::decode::decode_text;
+use tbg_engine::push::Publisher;
+use tbg_engine::{AfterCommit as _, Engine};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
+use tbg_mining::live::{LiveCommit, LiveStore};
+use tbg_mining::{Mining, MiningApiConfig};
 use tbg_operations::{CacheRegistry, Operations};
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Claims, Keys, TokenKind};
 use tbg_web::limit::{Limiter, Limits};
@@ -63,6 +70,18 @@ pub struct App {
     pub router: Router,
     /// Its authenticator.
     pub auth: Arc<Authenticator>,
+    /// Publishes live events.
+    pub bus: LiveBus,
+    /// Live state of workers.
+    pub live: LiveStore,
+    engine: Arc<Engine>,
+}
+
+/// One wiring of the domains on a database and a Redis.
+pub(crate) struct Wired {
+    pub router: Router,
+    pub auth: Arc<Authenticator>,
+    pub bus: LiveBus,
 }
 
 impl App {
@@ -80,18 +99,21 @@ impl App {
     pub async fn with(now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
         let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
         let clock = MockClock::at(now);
-        let (router, auth) = Self::build(&db, &redis, &clock, network, limits, keys());
-        Self { db, redis, clock, router, auth }
+        let wired = Self::build(&db, &redis, &clock, network, limits, keys());
+        let live = LiveStore::new(redis.manager());
+        let engine = Arc::new(crate::engine());
+        let Wired { router, auth, bus, .. } = wired;
+        Self { db, redis, clock, router, auth, bus, live, engine }
     }
 
     /// Another replica on the same database and Redis, with `keys`.
     pub fn replica(&self, keys: Keys) -> Router {
-        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, GENEROUS, keys).0
+        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, GENEROUS, keys).router
     }
 
     /// Another replica with other limits.
     pub fn limited_replica(&self, limits: Limits) -> Router {
-        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, limits, keys()).0
+        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, limits, keys()).router
     }
 
     fn build(
@@ -101,8 +123,9 @@ impl App {
         network: Network,
         limits: Limits,
         keys: Keys,
-    ) -> (Router, Arc<Authenticator>) {
+    ) -> Wired {
         let manager = redis.manager();
+        let bus = LiveBus::new(redis.manager());
         let clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let limiter = Limiter::new(manager.clone(), Arc::clone(&clock), Arc::clone(&entropy))
@@ -126,10 +149,21 @@ impl App {
         let operations = Operations::new(tbg_operations::Parts {
             pool: db.pool.clone(),
             redis: manager.clone(),
-            clock,
+            clock: Arc::clone(&clock),
             version: "1.2.3",
             environment: "test",
             caches: CacheRegistry::default(),
+        });
+        let mining = Mining::new(tbg_mining::Parts {
+            pool: db.pool.clone(),
+            redis: manager.clone(),
+            clock: Arc::clone(&clock),
+            bus: bus.clone(),
+            config: MiningApiConfig {
+                network,
+                cache_ttl: std::time::Duration::ZERO,
+                stratum_public_url: "stratum+tcp://mine.thebitcoingame.com:3333".to_owned(),
+            },
         });
         let state = WebState::new(WebParts {
             pool: db.pool.clone(),
@@ -145,7 +179,55 @@ impl App {
             // Requests of a test have no peer: it may choose one in X-Forwarded-For.
             trusted_proxies: "0.0.0.0/32".parse().into_iter().collect(),
         });
-        (tbg_web::router(state, identity.routes().merge(operations.routes())), auth)
+        let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
+        Wired { router: tbg_web::router(state, routes), auth, bus }
+    }
+
+    /// Applies envelopes as one batch at the app's time, as the writer does: rows, live state, pushes.
+    pub async fn feed(&self, lines: &[String]) {
+        let now = self.clock.now();
+        let events: Vec<_> = lines.iter().map(|line| decode_text(line).expect(line)).collect();
+        let mut conn = self.db.connect().await;
+        let mut outcome = self.engine.apply(&mut conn, events, &[], now).await.expect("the batch is applied");
+        let commit = LiveCommit::new(self.live.clone(), self.db.pool.clone());
+        let live = commit.committed(&outcome.batch, now).await;
+        outcome.pushes.extend(live);
+        Publisher::default().publish(&mut self.redis.manager(), outcome.pushes, now).await;
+    }
+
+    /// Drains the outbox consumers.
+    pub async fn consume(&self) {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let handlers: [Arc<dyn Handle>; 2] =
+            [Arc::new(tbg_mining::MiningEvents::new()), Arc::new(tbg_social::SocialEvents::new())];
+        for handler in handlers {
+            let mut consumer =
+                Consumer::new(self.db.pool.clone(), Arc::clone(&clock), self.bus.clone(), handler);
+            consumer.drain().await.expect("the outbox is drained");
+        }
+    }
+
+    /// Runs one job at the app's time.
+    ///
+    /// # Panics
+    /// If there is no such job, or if it fails.
+    pub async fn run_job(&self, name: &str) {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let mut jobs = tbg_mining::jobs::jobs(&tbg_mining::jobs::JobParts {
+            pool: self.db.pool.clone(),
+            clock: Arc::clone(&clock),
+            live: self.live.clone(),
+            bus: self.bus.clone(),
+            config: tbg_mining::jobs::JobConfig {
+                worker_timeout_seconds: 600,
+                snapshot_interval_seconds: 300,
+                feed_max_items: 10_000,
+            },
+        })
+        .expect("jobs");
+        jobs.extend(tbg_social::jobs(&self.db.pool, &clock).expect("jobs"));
+        let job = jobs.iter().find(|job| job.name() == name).unwrap_or_else(|| panic!("no job {name}"));
+        job.run(self.clock.now()).await.expect(name);
     }
 
     /// `GET path`, signed in if there is a token.

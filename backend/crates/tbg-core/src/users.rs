@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 /// Identifies a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +58,18 @@ pub async fn holders(
             (row.btc_address, holder)
         })
         .collect())
+}
+
+/// The address that a user holds, if any.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn address_of(pool: &PgPool, user: UserId) -> Result<Option<String>, sqlx::Error> {
+    let row =
+        sqlx::query_scalar!("SELECT btc_address FROM users WHERE id = $1 AND deleted_at IS NULL", user.0)
+            .fetch_optional(pool)
+            .await?;
+    Ok(row.flatten())
 }
 
 /// Registers a user for each address that nobody holds, and returns how many were new: how `tbg dev`,

@@ -2,6 +2,11 @@
 
 pub mod blocks;
 mod fold;
+pub mod histogram;
+pub mod live;
+mod notices;
+pub mod progress;
 pub mod rollups;
+pub mod window;
 
 pub use fold::{Changes, FeedRow, Mode, RawEvent, RawShare, Reserved, State, fold};

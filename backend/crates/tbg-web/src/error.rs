@@ -88,6 +88,14 @@ pub enum ErrorCode {
     UserNotFound,
     /// No such API key of this user.
     ApiKeyNotFound,
+    /// No such worker of this user.
+    WorkerNotFound,
+    /// No best in this time frame yet.
+    PersonalBestNotFound,
+    /// No block of ours at this height.
+    BlockNotFound,
+    /// No such celebration of this user, or it was acknowledged before.
+    CelebrationNotFound,
     /// The route exists, but not for this method; the `Allow` header says for which.
     MethodNotAllowed,
     /// The body did not arrive in time.
@@ -118,6 +126,8 @@ pub enum ErrorCode {
     ValidationError,
     /// Too many requests; `Retry-After` says when to come back.
     RateLimited,
+    /// The user has as many sockets as they may.
+    WsTooManyConnections,
     /// Too many failed passwords; `Retry-After` says when to come back.
     AccountLocked,
     /// Too soon; `Retry-After` says when to come back.
@@ -163,7 +173,13 @@ impl ErrorCode {
             | Self::ApiKeyPermission
             | Self::ReauthRequired
             | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UserNotFound | Self::ApiKeyNotFound => StatusCode::NOT_FOUND,
+            Self::NotFound
+            | Self::UserNotFound
+            | Self::ApiKeyNotFound
+            | Self::WorkerNotFound
+            | Self::PersonalBestNotFound
+            | Self::BlockNotFound
+            | Self::CelebrationNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::EmailInUse
@@ -178,7 +194,9 @@ impl ErrorCode {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationError => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::RateLimited | Self::AccountLocked | Self::Cooldown => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::WsTooManyConnections | Self::AccountLocked | Self::Cooldown => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 mod api;
 mod gauges;
+mod jobs;
 mod running;
 
 use std::sync::{Arc, Mutex};
@@ -11,13 +12,15 @@ use anyhow::{Context as _, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::{Connection as _, PgPool};
 use tbg_core::config::{IngestMode, Settings};
-use tbg_core::{Clock, SystemClock, db, jobs};
+use tbg_core::live::LiveBus;
+use tbg_core::{Clock, SystemClock, db};
 use tbg_engine::Engine;
 use tbg_engine::source::publisher::StreamPublisher;
 use tbg_engine::source::spool::Spool;
 use tbg_engine::source::streams::{READS_PER_BATCH, ReadLimits};
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
 use tbg_engine::writer::Writer;
+use tbg_mining::live::{LiveCommit, LiveStore};
 use tbg_mining::{MiningConfig, MiningReactor};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -41,6 +44,7 @@ pub struct Process {
     pool: PgPool,
     metrics: PrometheusHandle,
     clock: Arc<dyn Clock>,
+    bus: LiveBus,
     name: String,
 }
 
@@ -53,7 +57,8 @@ impl Process {
         let pool = db::pool(&settings)?;
         let host = hostname();
         let name = settings.consumer_name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
-        Ok(Self { settings, pool, metrics, clock: Arc::new(SystemClock), name })
+        let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(&settings)?)?);
+        Ok(Self { settings, pool, metrics, clock: Arc::new(SystemClock), bus, name })
     }
 
     /// The pool of the process.
@@ -124,7 +129,7 @@ impl Process {
         shutdown: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
         let settings = &self.settings;
-        let api = Api::new(settings, &self.pool, &self.metrics, &self.clock)?;
+        let api = Api::new(settings, &self.pool, &self.metrics, &self.clock, &self.bus)?;
         let listener = TcpListener::bind(settings.http_listen)
             .await
             .with_context(|| format!("cannot listen on {}: is the port taken?", settings.http_listen))?;
@@ -153,7 +158,7 @@ impl Process {
         let writer = Writer {
             database: db::connect_options(settings)?,
             manager: tbg_core::redis::manager(&client)?,
-            redis: client,
+            redis: client.clone(),
             engine: Arc::new(engine(settings)),
             clock: Arc::clone(&self.clock),
             consumer: self.name.clone(),
@@ -162,7 +167,10 @@ impl Process {
                 reads: READS_PER_BATCH,
                 collect: Duration::from_millis(settings.ingest_flush_ms),
             },
-            after_commit: Arc::new([]),
+            after_commit: Arc::new([Arc::new(LiveCommit::new(
+                LiveStore::new(tbg_core::redis::manager(&client)?),
+                self.pool.clone(),
+            ))]),
             on_batch: None,
         };
         let shutdown = shutdown.clone();
@@ -200,50 +208,6 @@ impl Process {
             .name("pool-socket".to_owned())
             .spawn(move || socket::receive(&path, &sender, &spool, &stop))
             .context("cannot start the receiver's thread")?;
-        Ok(())
-    }
-
-    fn start_jobs(&self, running: &mut Running, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut jobs = tbg_mining::jobs::jobs(&self.pool, &self.clock)?;
-        jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
-        jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
-        let runner = jobs::Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), jobs);
-        let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
-        running.spawn("jobs", async move {
-            // At every start too, so that a long downtime leaves no day without its partition.
-            if let Err(error) = tbg_mining::jobs::keep_partitions(&pool, clock.now()).await {
-                tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
-            }
-            if let Err(error) = tbg_operations::keep(&pool).await {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the audit log's partitions were not checked; the job will"
-                );
-            }
-            if let Err(error) = tbg_operations::catch_up_totals(&pool, clock.now()).await {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the pool's totals were not recomputed; the job will"
-                );
-            }
-            let measuring = tokio::spawn(async move {
-                if let Err(error) = tbg_operations::measure(&pool).await {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "the audit log was not verified; the job will"
-                    );
-                }
-            });
-            runner.run(stop).await;
-            measuring.abort();
-            Ok(())
-        });
-        let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
-        let stop = shutdown.clone();
-        running.spawn("jobs (mail)", async move {
-            mailer.run(stop).await;
-            Ok(())
-        });
         Ok(())
     }
 }

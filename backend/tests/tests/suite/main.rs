@@ -12,6 +12,7 @@ mod ingest;
 mod jobs;
 mod limiter;
 mod mail;
+mod mining;
 mod openapi;
 mod operator_commands;
 mod properties;

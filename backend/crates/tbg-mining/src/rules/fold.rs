@@ -14,7 +14,8 @@ use tbg_engine::{Batch, BatchEvent, EventKind, PoolEvent, Reaction};
 use uuid::Uuid;
 
 use super::blocks::{Block, Merged, merge, with_commas};
-use super::rollups::{Best, Known, Record, Rollups};
+use super::notices;
+use super::rollups::{Best, Known, Record, Rollups, Timeframe};
 
 /// A cause older than this makes no feed row (contract `social.md` §3.6).
 const FEED_MAX_AGE: TimeDelta = TimeDelta::hours(24);
@@ -225,9 +226,20 @@ impl Folding<'_> {
     }
 
     fn raise_bests(&mut self, event: &BatchEvent, difficulty: f64, user: UserId) -> Option<Record> {
-        let worker = event.pool.worker.clone();
-        let best = Best { difficulty, share_time: event.pool.ts, worker };
-        self.known.raise_bests(&mut self.changes.rollups, user, &best)
+        let (worker, ts) = (event.pool.worker.clone(), event.pool.ts);
+        let record = self.known.raise_bests(
+            &mut self.changes.rollups,
+            user,
+            &Best { difficulty, share_time: ts, worker },
+        );
+        // The first best of all is no news, and neither is what happened a day ago.
+        let is_told = record
+            .as_ref()
+            .is_some_and(|record| record.timeframes.contains(&Timeframe::Alltime) && record.previous > 0.0);
+        if is_told && !event.aged && ts >= self.batch.processed_at - FEED_MAX_AGE {
+            self.events.push(notices::personal_best(user, difficulty, ts));
+        }
+        record
     }
 
     fn block_found(&mut self, event: &BatchEvent, found: &BlockFound) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_lc_rs::rsa::KeySize;
@@ -12,9 +13,11 @@ use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::Clock;
 use tbg_core::config::{Environment, Settings};
+use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
 use tbg_identity::mail::{MailConfig, Mailer};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
+use tbg_mining::{Mining, MiningApiConfig};
 use tbg_operations::Operations;
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
 use tbg_web::limit::{Limiter, Limits};
@@ -41,6 +44,7 @@ impl Api {
         pool: &PgPool,
         metrics: &PrometheusHandle,
         clock: &Arc<dyn Clock>,
+        bus: &LiveBus,
     ) -> anyhow::Result<Self> {
         let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -70,7 +74,18 @@ impl Api {
             environment: settings.environment.as_str(),
             caches: tbg_operations::CacheRegistry::default(),
         });
-        let routes = identity.routes().merge(operations.routes());
+        let mining = Mining::new(tbg_mining::Parts {
+            pool: pool.clone(),
+            redis: redis.clone(),
+            clock: Arc::clone(clock),
+            bus: bus.clone(),
+            config: MiningApiConfig {
+                network: settings.btc_network,
+                cache_ttl: Duration::from_secs(settings.dashboard_cache_ttl_seconds),
+                stratum_public_url: settings.stratum_public_url.clone(),
+            },
+        });
+        let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
         let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
         Ok(Self { router: tbg_web::router(state, routes), authenticator })
     }
@@ -100,9 +115,13 @@ fn web_state(
             websocket: settings.rate_limit_ws_per_min,
             auth_endpoint: settings.rate_limit_auth_per_min,
         },
-        origins: Origins::of(settings.environment, settings.public_base_url.clone()),
+        origins: origins(settings),
         trusted_proxies: settings.trusted_proxies.0.clone().into(),
     })
+}
+
+fn origins(settings: &Settings) -> Origins {
+    Origins::of(settings.environment, settings.public_base_url.clone())
 }
 
 /// The keys of tokens. Development and tests may go without one: then tokens end with the process.

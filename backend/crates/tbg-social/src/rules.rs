@@ -1,0 +1,147 @@
+//! Who is told of what, and in which words (contract `social.md` §3.5, §3.6).
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tbg_core::UserId;
+use tbg_core::outbox::Notification;
+
+/// A cause older than this is no news.
+pub(crate) const MAX_AGE: TimeDelta = TimeDelta::hours(24);
+/// A cause older than this is stored, not pushed.
+pub(crate) const MAX_PUSH_AGE: TimeDelta = TimeDelta::seconds(60);
+/// New miners in one row of the feed.
+const NEW_MINERS_SLOT_SECONDS: i64 = 60;
+
+/// How a kind of notice passes the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// Ignores all preferences.
+    pub is_critical: bool,
+    /// The preference that forbids it, with its default.
+    pub preference: Option<(&'static str, bool)>,
+    /// Whether it goes out by mail too, where mail is wanted.
+    pub is_mailed: bool,
+}
+
+/// The gate of a kind.
+pub(crate) fn gate(subtype: &str) -> Gate {
+    let (is_critical, preference, is_mailed) = match subtype {
+        "block_found" | "worker_offline" | "streak_warning" | "coop_payout_changed" | "wallet_reclaimed" => {
+            (true, None, true)
+        }
+        "personal_best" => (false, Some(("personalBest", true)), false),
+        "badge_earned" => (false, Some(("badgeEarned", true)), false),
+        "education_recommendation" => (false, Some(("educationRecommendation", false)), false),
+        "lottery_results" => (false, Some(("lotteryResults", true)), true),
+        "match_starting" | "match_result" => (false, Some(("worldCupMatch", true)), false),
+        "leaderboard_change" => (false, Some(("leaderboardChange", false)), false),
+        "block_found_any" => (false, Some(("blockFoundAny", false)), false),
+        "coop_member_joined" | "coop_activity" => (false, Some(("coopActivity", false)), false),
+        "coop_block_found" | "gift_redeemed" | "maintenance" => (false, None, true),
+        _ => (false, None, false),
+    };
+    Gate { is_critical, preference, is_mailed }
+}
+
+/// The gate of a notice: `social/block_found` is not the finder's own `mining/block_found`.
+pub(crate) fn gate_of(notice: &Notification) -> Gate {
+    match (notice.kind.as_ref(), notice.subtype.as_ref()) {
+        ("social", "block_found") => gate("block_found_any"),
+        (_, subtype) => gate(subtype),
+    }
+}
+
+/// The finder is told of his block.
+pub(crate) fn own_block(user: UserId, block_id: i64, height: i64, found_at: DateTime<Utc>) -> Notification {
+    Notification {
+        user_id: user,
+        kind: "mining".into(),
+        subtype: "block_found".into(),
+        title: "You Found a Block!".to_owned(),
+        description: Some(format!("Block #{}", with_commas(height))),
+        action_url: Some("/mining/blocks".into()),
+        action_label: Some("View Block".into()),
+        dedupe_key: format!("block_found:{block_id}"),
+        created_at: found_at,
+    }
+}
+
+/// Somebody else is told of a block.
+pub(crate) fn any_block(
+    user: UserId,
+    finder: &str,
+    block_id: i64,
+    height: i64,
+    found_at: DateTime<Utc>,
+) -> Notification {
+    Notification {
+        kind: "social".into(),
+        title: "Block Found!".to_owned(),
+        description: Some(format!("{finder} found block #{}", with_commas(height))),
+        ..own_block(user, block_id, height, found_at)
+    }
+}
+
+/// The first words to a new user.
+pub(crate) fn welcome(user: UserId, at: DateTime<Utc>) -> Notification {
+    Notification {
+        user_id: user,
+        kind: "system".into(),
+        subtype: "welcome".into(),
+        title: "Welcome to The Bitcoin Game!".to_owned(),
+        description: Some("Start mining and earn your first badge".to_owned()),
+        action_url: Some("/dashboard".into()),
+        action_label: Some("Open Dashboard".into()),
+        dedupe_key: "welcome:1".to_owned(),
+        created_at: at,
+    }
+}
+
+/// Text and key of the feed's row about a new miner; of one minute there is one.
+pub(crate) fn new_miner(country_code: Option<&str>, at: DateTime<Utc>) -> (String, String) {
+    let country = country_code.and_then(rust_iso3166::from_alpha2).map(|country| country.name);
+    let text = match country {
+        Some(country) => format!("New miner from {country} joined the platform"),
+        None => "New miner joined the platform".to_owned(),
+    };
+    (text, format!("miner:{}", at.timestamp().div_euclid(NEW_MINERS_SLOT_SECONDS)))
+}
+
+/// A whole number with commas between thousands.
+pub(crate) fn with_commas(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_the_contracts() {
+        assert!(gate("worker_offline").is_critical && gate("block_found").is_critical);
+        assert_eq!(gate("personal_best").preference, Some(("personalBest", true)));
+        assert_eq!(gate("worker_online"), Gate { is_critical: false, preference: None, is_mailed: false });
+        let at = DateTime::from_timestamp(1_771_804_800, 0).unwrap();
+        let any = any_block(UserId(2), "Miner-bc1qexam", 5, 879_234, at);
+        assert_eq!(gate_of(&any).preference, Some(("blockFoundAny", false)));
+        assert_eq!(any.description.as_deref(), Some("Miner-bc1qexam found block #879,234"));
+        assert!(gate_of(&own_block(UserId(1), 5, 1, at)).is_critical);
+    }
+
+    #[test]
+    fn a_new_miner_comes_from_a_country_or_from_nowhere() {
+        let at = DateTime::from_timestamp(1_771_804_859, 0).unwrap();
+        assert_eq!(
+            new_miner(Some("PT"), at),
+            ("New miner from Portugal joined the platform".to_owned(), "miner:29530080".to_owned())
+        );
+        assert_eq!(new_miner(None, at).0, "New miner joined the platform");
+    }
+}

@@ -1,0 +1,98 @@
+//! Scheduled work and the consumers of domain events.
+
+use std::sync::Arc;
+
+use tbg_core::consumer::{Consumer, Handle};
+use tbg_core::jobs::{Job, Runner};
+use tbg_mining::MiningEvents;
+use tbg_mining::jobs::{JobConfig, JobParts};
+use tbg_mining::live::LiveStore;
+use tbg_social::SocialEvents;
+use tokio_util::sync::CancellationToken;
+
+use super::running::Running;
+use super::{Process, api};
+
+impl Process {
+    pub(super) fn start_jobs(
+        &self,
+        running: &mut Running,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let runner = Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), self.jobs()?);
+        let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
+        running.spawn("jobs", async move {
+            catch_up(&pool, clock.as_ref()).await;
+            let measuring = tokio::spawn(async move {
+                if let Err(error) = tbg_operations::measure(&pool).await {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the audit log was not verified; the job will"
+                    );
+                }
+            });
+            runner.run(stop).await;
+            measuring.abort();
+            Ok(())
+        });
+        self.start_consumer("jobs (mining events)", Arc::new(MiningEvents::new()), running, shutdown);
+        self.start_consumer("jobs (social events)", Arc::new(SocialEvents::new()), running, shutdown);
+        let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
+        let stop = shutdown.clone();
+        running.spawn("jobs (mail)", async move {
+            mailer.run(stop).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn jobs(&self) -> anyhow::Result<Vec<Job>> {
+        let client = tbg_core::redis::client(&self.settings)?;
+        let mut jobs = tbg_mining::jobs::jobs(&JobParts {
+            pool: self.pool.clone(),
+            clock: Arc::clone(&self.clock),
+            live: LiveStore::new(tbg_core::redis::manager(&client)?),
+            bus: self.bus.clone(),
+            config: JobConfig {
+                worker_timeout_seconds: self.settings.worker_timeout_seconds,
+                snapshot_interval_seconds: self.settings.hashrate_snapshot_interval_seconds,
+                feed_max_items: self.settings.activity_feed_max_items,
+            },
+        })?;
+        jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
+        jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
+        jobs.extend(tbg_social::jobs(&self.pool, &self.clock)?);
+        Ok(jobs)
+    }
+
+    fn start_consumer(
+        &self,
+        name: &'static str,
+        handler: Arc<dyn Handle>,
+        running: &mut Running,
+        shutdown: &CancellationToken,
+    ) {
+        let consumer = Consumer::new(self.pool.clone(), Arc::clone(&self.clock), self.bus.clone(), handler);
+        let stop = shutdown.clone();
+        running.spawn(name, async move {
+            consumer.run(stop).await;
+            Ok(())
+        });
+    }
+}
+
+/// What a long downtime leaves behind, put right at every start. What fails here is done by its job.
+async fn catch_up(pool: &sqlx::PgPool, clock: &dyn tbg_core::Clock) {
+    if let Err(error) = tbg_mining::jobs::keep_partitions(pool, clock.now()).await {
+        tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
+    }
+    if let Err(error) = tbg_operations::keep(pool).await {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "the audit log's partitions were not checked; the job will"
+        );
+    }
+    if let Err(error) = tbg_operations::catch_up_totals(pool, clock.now()).await {
+        tracing::warn!(error = format!("{error:#}"), "the pool's totals were not recomputed; the job will");
+    }
+}
