@@ -10,6 +10,7 @@
 //! | [`jobs`] | scheduled work, once per job and time across replicas |
 //! | [`outbox`], [`consumer`] | domain events, by which domains meet |
 //! | [`live`] | what browsers are told at once |
+//! | [`text`] | numbers as people read them |
 //! | [`users`] | who holds an address |
 //! | [`metrics`], [`telemetry`] | what an operator sees |
 
@@ -28,6 +29,7 @@ pub mod period;
 pub mod random;
 pub mod redis;
 pub mod telemetry;
+pub mod text;
 pub mod users;
 
 pub use clock::{Clock, MockClock, SystemClock};

@@ -27,6 +27,18 @@ pub struct Holder {
     pub is_banned: bool,
     /// Test users stay out of statistics and feeds.
     pub is_test: bool,
+    /// Whether the user shows a public profile.
+    pub is_public: bool,
+    /// ISO 3166-1 alpha-2, where the user shows it.
+    pub country_code: Option<String>,
+}
+
+impl Holder {
+    /// Whether no list may name the user.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.is_banned || self.is_test || !self.is_public
+    }
 }
 
 /// The holders of `addresses`; an address that nobody holds is absent. One query; a join, because
@@ -39,9 +51,12 @@ pub async fn holders(
     addresses: &[String],
 ) -> Result<HashMap<String, Holder>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT id, btc_address AS "btc_address!", display_name, is_banned, is_test
+        r#"SELECT id, btc_address AS "btc_address!", display_name, is_banned, is_test,
+                  coalesce((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE) AS "is_public!",
+                  CASE WHEN coalesce((s.privacy ->> 'showCountryFlag')::BOOLEAN, TRUE) THEN country_code END AS country_code
            FROM unnest($1::TEXT[]) AS asked (address)
-           JOIN users ON btc_address = asked.address AND deleted_at IS NULL"#,
+           JOIN users ON btc_address = asked.address AND deleted_at IS NULL
+           LEFT JOIN user_settings s ON s.user_id = id"#,
         addresses
     )
     .fetch_all(conn)
@@ -54,6 +69,8 @@ pub async fn holders(
                 display_name: row.display_name,
                 is_banned: row.is_banned,
                 is_test: row.is_test,
+                is_public: row.is_public,
+                country_code: row.country_code,
             };
             (row.btc_address, holder)
         })

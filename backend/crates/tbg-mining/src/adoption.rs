@@ -10,7 +10,7 @@ use tbg_core::consumer::Handle;
 use tbg_core::live::LiveMessage;
 use tbg_core::outbox::Pending;
 
-use crate::store::adoption as store;
+use crate::store::{adoption as store, rebuild};
 
 /// Consumes `AddressProven` and `UserDeleted`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,9 +61,12 @@ async fn adopt(
     if !store::holds_proven(conn, user, address).await? {
         return Ok(());
     }
+    // Whoever proves an address that never mined, as most newcomers do, costs the batches no wait.
+    let Some(since) = store::first_activity(conn, address).await? else { return Ok(()) };
+    rebuild::without_timeout(conn).await?;
     let former = store::unproven_holders(conn, user, address).await?;
     store::lower_former_bests(conn, &former, address).await?;
-    let days = store::take_over(conn, user, address, &former).await?;
+    let days = store::take_over(conn, user, address, &former, since).await?;
     store::recompute_days(conn, user, &former, &days).await?;
     store::raise_bests(conn, user, address, now).await?;
     store::raise_former_bests(conn, &former).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use tbg_core::jobs::Job;
@@ -34,14 +34,13 @@ pub(crate) fn job(pool: &PgPool, clock: &Arc<dyn Clock>, bus: &LiveBus) -> anyho
 async fn sync(pool: &PgPool, now: DateTime<Utc>, bus: &LiveBus) -> anyhow::Result<()> {
     let week = IsoWeek::of(now).to_string();
     store::sync_events(pool, &week, next_monday(now)).await.context("events of the week")?;
-    let mut told = std::collections::HashSet::new();
     for minutes in THRESHOLDS {
         for _ in 0..MAX_CHUNKS {
             let due = store::take_reminders(pool, minutes, now, CHUNK).await.context("reminders")?;
             let is_last = due.len() < usize::try_from(CHUNK).unwrap_or(usize::MAX);
             let messages: Vec<LiveMessage> = due
                 .into_iter()
-                .filter(|event| told.insert(event.id.clone()))
+                .filter(|event| nearest(event.ends_at - now) == Some(minutes))
                 .map(|event| reminder(event, minutes))
                 .collect();
             bus.publish(&messages).await;
@@ -53,11 +52,31 @@ async fn sync(pool: &PgPool, now: DateTime<Utc>, bus: &LiveBus) -> anyhow::Resul
     Ok(())
 }
 
+/// The threshold to tell of so long before the end: the nearest of those that are due. It depends on time
+/// alone, so a run that failed halfway and is tried again does not tell of the last day after the last hour.
+fn nearest(left: TimeDelta) -> Option<i32> {
+    THRESHOLDS.into_iter().find(|minutes| left <= TimeDelta::minutes(i64::from(*minutes)))
+}
+
 fn reminder(event: store::EventRow, minutes: i32) -> LiveMessage {
     let user = event.target_user_id.map(UserId);
     let fields = json!({ "event": UpcomingEvent::from(event), "minutes_left": minutes });
     match user {
         Some(user) => LiveMessage::personal(LiveEvent::EventReminder, user, fields),
         None => LiveMessage::global(LiveEvent::EventReminder, fields),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_threshold_that_is_due_is_told() {
+        assert_eq!(nearest(TimeDelta::minutes(1440) + TimeDelta::microseconds(1)), None);
+        assert_eq!(nearest(TimeDelta::minutes(1440)), Some(1440));
+        assert_eq!(nearest(TimeDelta::minutes(60) + TimeDelta::microseconds(1)), Some(1440));
+        assert_eq!(nearest(TimeDelta::minutes(60)), Some(60));
+        assert_eq!(nearest(TimeDelta::microseconds(1)), Some(60));
     }
 }

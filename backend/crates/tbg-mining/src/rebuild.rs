@@ -165,7 +165,15 @@ async fn resolve(
     let mut known = holders(conn, &unknown).await?;
     for (address, owner) in owners {
         if let Some(Some(id)) = owner {
-            let holder = Holder { id, display_name: None, is_banned: false, is_test: false };
+            // A rebuild tells nobody anything: names do not matter.
+            let holder = Holder {
+                id,
+                display_name: None,
+                is_banned: false,
+                is_test: false,
+                is_public: true,
+                country_code: None,
+            };
             known.insert(address, holder);
         }
     }

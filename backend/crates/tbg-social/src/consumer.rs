@@ -51,11 +51,11 @@ impl Handle for SocialEvents {
             "UserRegistered" => newcomer(conn, user, event.created_at, now).await,
             "PrivacyChanged" | "UserBanned" => {
                 let name = store::public_name(conn, user).await?;
-                store::apply_privacy(conn, user, &name).await?;
+                store::apply_privacy(conn, user, name.as_deref()).await?;
                 Ok(Vec::new())
             }
             "UserDeleted" => {
-                store::apply_privacy(conn, user, "Anonymous").await?;
+                store::apply_privacy(conn, user, None).await?;
                 store::forget(conn, user).await?;
                 Ok(Vec::new())
             }
@@ -106,7 +106,7 @@ async fn block(
         payload.get("found_at").and_then(Value::as_str).context("a block without a time")?.parse()?;
     let own = rules::own_block(finder, block_id, height, found_at);
     let mut messages = deliver(conn, vec![own], now).await?;
-    let name = store::public_name(conn, finder).await?;
+    let name = store::public_name(conn, finder).await?.unwrap_or_else(|| store::ANONYMOUS.to_owned());
     let mut after = 0;
     loop {
         let listeners = store::any_block_listeners(conn, after, LISTENERS).await?;

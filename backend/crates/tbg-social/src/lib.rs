@@ -26,7 +26,7 @@ pub use consumer::SocialEvents;
 /// How long a notification is kept.
 const KEEP_NOTIFICATIONS: TimeDelta = TimeDelta::days(90);
 /// Rows deleted in one statement, and statements in one run.
-const CHUNK: i64 = 5_000;
+const CHUNK: i64 = 1_000;
 const MAX_CHUNKS: u32 = 1_000;
 
 /// The jobs of the domain.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use tbg_core::UserId;
 use tbg_core::outbox::Notification;
+use tbg_core::text::with_commas;
 
 /// A cause older than this is no news.
 pub(crate) const MAX_AGE: TimeDelta = TimeDelta::hours(24);
@@ -57,7 +58,7 @@ pub(crate) fn own_block(user: UserId, block_id: i64, height: i64, found_at: Date
         kind: "mining".into(),
         subtype: "block_found".into(),
         title: "You Found a Block!".to_owned(),
-        description: Some(format!("Block #{}", with_commas(height))),
+        description: Some(format!("Block #{}", with_commas(height.unsigned_abs().into()))),
         action_url: Some("/mining/blocks".into()),
         action_label: Some("View Block".into()),
         dedupe_key: format!("block_found:{block_id}"),
@@ -76,7 +77,7 @@ pub(crate) fn any_block(
     Notification {
         kind: "social".into(),
         title: "Block Found!".to_owned(),
-        description: Some(format!("{finder} found block #{}", with_commas(height))),
+        description: Some(format!("{finder} found block #{}", with_commas(height.unsigned_abs().into()))),
         ..own_block(user, block_id, height, found_at)
     }
 }
@@ -104,19 +105,6 @@ pub(crate) fn new_miner(country_code: Option<&str>, at: DateTime<Utc>) -> (Strin
         None => "New miner joined the platform".to_owned(),
     };
     (text, format!("miner:{}", at.timestamp().div_euclid(NEW_MINERS_SLOT_SECONDS)))
-}
-
-/// A whole number with commas between thousands.
-pub(crate) fn with_commas(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

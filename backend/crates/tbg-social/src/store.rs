@@ -103,18 +103,23 @@ pub(crate) async fn any_block_listeners(
     .await
 }
 
-/// The public name of a user: `Anonymous` if they hide, are banned or gone.
-pub(crate) async fn public_name(conn: &mut PgConnection, user: UserId) -> Result<String, sqlx::Error> {
-    let name = sqlx::query_scalar!(
-        r#"SELECT CASE WHEN u.is_banned OR u.is_test OR u.deleted_at IS NOT NULL
-                         OR NOT coalesce((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE) THEN 'Anonymous'
-                       ELSE coalesce(u.display_name, 'Miner-' || left(u.btc_address, 8), 'Miner') END AS "name!"
-           FROM users u LEFT JOIN user_settings s ON s.user_id = u.id WHERE u.id = $1"#,
+/// What nobody is called who hides, is banned or gone.
+pub(crate) const ANONYMOUS: &str = "Anonymous";
+
+/// The public name of a user; none if they hide, are banned or gone.
+pub(crate) async fn public_name(
+    conn: &mut PgConnection,
+    user: UserId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(u.display_name, 'Miner-' || left(u.btc_address, 8), 'Miner') AS "name!"
+           FROM users u LEFT JOIN user_settings s ON s.user_id = u.id
+           WHERE u.id = $1 AND NOT u.is_banned AND NOT u.is_test AND u.deleted_at IS NULL
+             AND coalesce((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE)"#,
         user.0
     )
     .fetch_optional(conn)
-    .await?;
-    Ok(name.unwrap_or_else(|| "Anonymous".to_owned()))
+    .await
 }
 
 /// Whether a user may stand in the feed, and the country that they show.
@@ -156,20 +161,21 @@ pub(crate) async fn add_feed_row(
     .await
 }
 
-/// Brings a user's rows of the feed in line with who may see them: blocks keep their row under the name of now,
-/// everything else is withdrawn from the public or given back.
+/// Brings a user's rows of the feed in line with who may see them: blocks keep their row, under the name of now;
+/// everything else is withdrawn from the public, for good.
 pub(crate) async fn apply_privacy(
     conn: &mut PgConnection,
     user: UserId,
-    name: &str,
+    name: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE activity_feed SET
              title = CASE WHEN event_type = 'block' THEN $2 || substring(title FROM ' found block #[0-9,]+!$') ELSE title END,
-             is_global = event_type = 'block' OR $2 <> 'Anonymous'
+             is_global = is_global AND (event_type = 'block' OR $3)
          WHERE user_id = $1",
         user.0,
-        name
+        name.unwrap_or(ANONYMOUS),
+        name.is_some()
     )
     .execute(conn)
     .await?;
@@ -218,17 +224,33 @@ pub(crate) async fn mark_read(
 }
 
 /// Deletes up to `at_most` notifications from before `before` or past their end, and takes them out of the counts.
+/// Counters are locked before rows, as whoever reads does it; a user whose counters are in use waits for the next
+/// run.
 pub(crate) async fn prune(
     pool: &PgPool,
     now: DateTime<Utc>,
     before: DateTime<Utc>,
     at_most: i64,
 ) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
+    let mut tx = pool.begin().await?;
+    let old = sqlx::query!(
+        "SELECT id, user_id FROM notifications WHERE created_at < $1 OR expires_at < $2 ORDER BY id LIMIT $3",
+        before,
+        now,
+        at_most
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let (ids, users): (Vec<i64>, Vec<i64>) = old.into_iter().map(|row| (row.id, row.user_id)).unzip();
+    let locked = sqlx::query_scalar!(
+        "SELECT user_id FROM user_social_counters WHERE user_id = ANY ($1) ORDER BY user_id FOR UPDATE SKIP LOCKED",
+        &users
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let pruned = sqlx::query_scalar!(
         r#"WITH old AS (
-               DELETE FROM notifications WHERE id IN (
-                   SELECT id FROM notifications WHERE created_at < $1 OR expires_at < $2 LIMIT $3
-               ) RETURNING user_id, read
+               DELETE FROM notifications WHERE id = ANY ($1) AND user_id = ANY ($2) RETURNING user_id, read
            ), counted AS (
                UPDATE user_social_counters c SET
                    notifications_total = c.notifications_total - gone.total,
@@ -238,10 +260,11 @@ pub(crate) async fn prune(
                WHERE c.user_id = gone.user_id
            )
            SELECT count(*) AS "count!" FROM old"#,
-        before,
-        now,
-        at_most
+        &ids,
+        &locked
     )
-    .fetch_one(pool)
-    .await
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(pruned)
 }

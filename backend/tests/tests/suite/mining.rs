@@ -324,3 +324,80 @@ async fn the_week_has_its_events() {
     app.run_job("drift_check").await;
     app.run_job("notification_prune").await;
 }
+
+#[tokio::test]
+async fn a_finder_who_hides_is_nobody_everywhere() {
+    let app = App::new().await;
+    let (finder, other) = (app.miner(1).await, app.miner(2).await);
+    app.consume().await;
+    let hide = json!({ "privacy": { "publicProfile": false } });
+    let hidden = app.ask("PATCH", "/api/v1/users/me/settings", Some(&finder.access), Some(hide)).await;
+    assert_eq!(hidden.status, 200, "{}", hidden.text);
+    let mut pushes = app.redis.client().get_async_pubsub().await.unwrap();
+    pushes.subscribe("pubsub:block_found").await.unwrap();
+
+    app.feed(&[format!(
+        r#"{{"event":"block_found","ts":{1},"data":{{"user":"{0}","worker":"{0}.r","height":905}}}}"#,
+        finder.address,
+        ago(&app, 3)
+    )])
+    .await;
+    app.consume().await;
+
+    let push = futures_util::StreamExt::next(&mut pushes.on_message()).await.unwrap();
+    let push: Value = serde_json::from_slice(push.get_payload_bytes()).unwrap();
+    assert_eq!((&push["finder"], &push["finder_country"]), (&json!("Anonymous"), &json!(null)));
+    let feed = read(&app, &other, "/api/v1/dashboard/feed").await;
+    assert_eq!(feed[0]["text"], "Anonymous found block #905!");
+    assert_eq!(read(&app, &other, "/api/v1/mining/blocks/905").await["finder_address"], json!(null));
+}
+
+#[tokio::test]
+async fn a_deleted_account_does_not_come_back_with_a_rebuild() {
+    let app = App::new().await;
+    let person = app.miner(1).await;
+    app.feed(&[share(&person.address, "rig1", &ago(&app, 5), 512.0, 100.0, true)]).await;
+    let confirm = json!({ "confirm": "DELETE" });
+    let gone = app.ask("DELETE", "/api/v1/users/me", Some(&person.access), Some(confirm)).await;
+    assert_eq!(gone.status, 200, "{}", gone.text);
+    app.consume().await;
+
+    let config = tbg_mining::MiningConfig { network: tbg_bitcoin::Network::Mainnet, persist_raw: true };
+    let mut conn = app.db.connect().await;
+    tbg_mining::rebuild(&app.db.pool, &mut conn, config, |_| {}).await.unwrap();
+
+    for (count, left) in [
+        ("SELECT count(*) FROM user_daily_stats", 0),
+        ("SELECT count(*) FROM personal_bests", 0),
+        ("SELECT count(*) FROM mining_events WHERE user_id IS NOT NULL", 0),
+        ("SELECT count(*) FROM hourly_shares WHERE user_id IS NOT NULL", 0),
+        ("SELECT sum(accepted)::BIGINT FROM hourly_shares", 1),
+    ] {
+        assert_eq!(app.db.number(count).await, left, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn pruning_leaves_a_reader_alone() {
+    let app = App::new().await;
+    let person = app.miner(1).await;
+    app.consume().await;
+    let old = "UPDATE notifications SET created_at = now() - INTERVAL '91 days'";
+    sqlx::query(old).execute(&app.db.pool).await.unwrap();
+
+    // Somebody reads at this moment: the counters are locked first, and pruning goes on without that user.
+    let mut reading = app.db.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM user_social_counters WHERE user_id = $1 FOR UPDATE")
+        .bind(person.id)
+        .fetch_one(&mut *reading)
+        .await
+        .unwrap();
+    app.run_job("notification_prune").await;
+    assert_eq!(app.db.number("SELECT count(*) FROM notifications").await, 1);
+    reading.rollback().await.unwrap();
+
+    app.run_job("notification_prune").await;
+    assert_eq!(app.db.number("SELECT count(*) FROM notifications").await, 0);
+    let counted = "SELECT notifications_total + notifications_unread::BIGINT FROM user_social_counters";
+    assert_eq!(app.db.number(counted).await, 0);
+}

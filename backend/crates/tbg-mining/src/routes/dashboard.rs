@@ -22,7 +22,7 @@ const DEFAULT_BADGES: i64 = 5;
 
 /// The numbers at the top.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-struct DashboardStats {
+pub(crate) struct DashboardStats {
     /// The first of the four averages that is not zero, H/s.
     hashrate: f64,
     hashrate_change: f64,
@@ -138,12 +138,19 @@ impl Mining {
     /// # Errors
     /// When the database does not answer.
     pub async fn dashboard_stats_json(&self, user: UserId) -> anyhow::Result<Value> {
-        let stats = compute(self, user).await.map_err(|error| anyhow::anyhow!("statistics: {error:?}"))?;
+        let stats = dashboard_stats(self, user).await;
+        let stats = stats.map_err(|error| anyhow::anyhow!("statistics: {error:?}"))?;
         Ok(serde_json::to_value(stats)?)
     }
 }
 
-async fn compute(mining: &Mining, user: UserId) -> Result<DashboardStats, ApiError> {
+/// What `GET /api/v1/dashboard/stats` answers.
+pub(crate) async fn dashboard_stats(mining: &Mining, user: UserId) -> Result<DashboardStats, ApiError> {
+    Ok(compute(mining, user).await?.0)
+}
+
+/// The numbers, and since when the oldest of them are kept.
+async fn compute(mining: &Mining, user: UserId) -> Result<(DashboardStats, DateTime<Utc>), ApiError> {
     let kept = cache::stats(mining, user).await?;
     let (stats, glance) = (&kept.stats, &kept.stats.summary);
     let mut conn = mining.pool.acquire().await?;
@@ -155,7 +162,7 @@ async fn compute(mining: &Mining, user: UserId) -> Result<DashboardStats, ApiErr
         live_streak(row.current_streak, row.freezes, week, mining.clock.now()).current
     });
     let rates = [glance.hashrate_1m, glance.hashrate_5m, glance.hashrate_1h, glance.hashrate_24h];
-    Ok(DashboardStats {
+    let numbers = DashboardStats {
         hashrate: rates.into_iter().find(|rate| *rate > 0.0).unwrap_or(0.0),
         hashrate_change: stats.hashrate_change_24h,
         shares_today: glance.shares_today,
@@ -172,7 +179,8 @@ async fn compute(mining: &Mining, user: UserId) -> Result<DashboardStats, ApiErr
         xp_to_next: level.xp_for_level,
         badges_earned: progress.as_ref().map_or(0, |progress| progress.badges_earned),
         network_height: stats.network_height,
-    })
+    };
+    Ok((numbers, stats.updated_at))
 }
 
 /// The numbers at the top
@@ -192,10 +200,13 @@ async fn stats(State(mining): State<Mining>, caller: Caller) -> Result<Json<Dash
     {
         return Ok(Json(kept));
     }
-    let stats = compute(&mining, caller.user_id).await?;
-    if !ttl.is_zero() {
+    let (stats, kept_since) = compute(&mining, caller.user_id).await?;
+    // The numbers of mining may have been kept for a while: kept twice, they would be twice as old.
+    let age = (mining.clock.now() - kept_since).to_std().unwrap_or_default();
+    let left = ttl.saturating_sub(age);
+    if !left.is_zero() {
         let json = serde_json::to_vec(&stats).map_err(ApiError::internal)?;
-        cache::write(&mining, &key, &json, ttl).await;
+        cache::write(&mining, &key, &json, left).await;
     }
     Ok(Json(stats))
 }

@@ -169,30 +169,22 @@ impl Block {
             && (self.found_at - ts).abs() <= SOLVING_SHARE_WITHIN
     }
 
+    /// The country that the finder shows.
+    #[must_use]
+    pub fn finder_country(&self) -> Option<&str> {
+        self.finder.as_ref().filter(|holder| !holder.is_hidden())?.country_code.as_deref()
+    }
+
     /// The finder's public name.
     #[must_use]
     pub fn finder_name(&self) -> String {
         match (&self.address, &self.finder) {
             (None, _) => "Pool".to_owned(),
-            (_, Some(holder)) if holder.is_banned || holder.is_test => "Anonymous".to_owned(),
+            (_, Some(holder)) if holder.is_hidden() => "Anonymous".to_owned(),
             (_, Some(Holder { display_name: Some(name), .. })) => name.clone(),
             (Some(address), _) => format!("Miner-{}", address.chars().take(8).collect::<String>()),
         }
     }
-}
-
-/// A whole number with commas between thousands.
-#[must_use]
-pub fn with_commas(number: i32) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -218,7 +210,14 @@ mod tests {
     }
 
     fn holder() -> Holder {
-        Holder { id: UserId(7), display_name: None, is_banned: false, is_test: false }
+        Holder {
+            id: UserId(7),
+            display_name: None,
+            is_banned: false,
+            is_test: false,
+            is_public: true,
+            country_code: None,
+        }
     }
 
     fn run(events: &[(&str, i64, BlockFound)]) -> (Vec<Block>, usize) {
@@ -276,9 +275,23 @@ mod tests {
     }
 
     #[test]
-    fn heights_are_read_in_thousands() {
-        assert_eq!(with_commas(879_234), "879,234");
-        assert_eq!(with_commas(999), "999");
-        assert_eq!(with_commas(1_000_000), "1,000,000");
+    fn a_finder_who_hides_has_neither_name_nor_country() {
+        let shown =
+            Holder { display_name: Some("Ada".to_owned()), country_code: Some("PT".to_owned()), ..holder() };
+        let named = |holder: &Holder| {
+            let (mut blocks, found) = (Vec::new(), found(900, None));
+            let event = event("bc1qexample", 0, &found);
+            merge(&mut blocks, &event, &found, Some(holder), Network::Mainnet, 1);
+            (blocks[0].finder_name(), blocks[0].finder_country().map(str::to_owned))
+        };
+        assert_eq!(named(&shown), ("Ada".to_owned(), Some("PT".to_owned())));
+        let hidden = [
+            Holder { is_public: false, ..shown.clone() },
+            Holder { is_banned: true, ..shown.clone() },
+            Holder { is_test: true, ..shown },
+        ];
+        for holder in hidden {
+            assert_eq!(named(&holder), ("Anonymous".to_owned(), None));
+        }
     }
 }

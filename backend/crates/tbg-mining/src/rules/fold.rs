@@ -8,12 +8,13 @@ use tbg_bitcoin::Network;
 use tbg_core::UserId;
 use tbg_core::live::LiveEvent;
 use tbg_core::outbox::DomainEvent;
+use tbg_core::text::with_commas;
 use tbg_engine::event::{BlockFound, NetworkBlock, Share};
 use tbg_engine::push::{Push, Throttle};
 use tbg_engine::{Batch, BatchEvent, EventKind, PoolEvent, Reaction};
 use uuid::Uuid;
 
-use super::blocks::{Block, Merged, merge, with_commas};
+use super::blocks::{Block, Merged, merge};
 use super::notices;
 use super::rollups::{Best, Known, Record, Rollups, Timeframe};
 
@@ -373,7 +374,7 @@ fn block_push(block: &Block, finder: &str, celebration: Option<i64>) -> Push {
             "hash": block.hash.as_deref().unwrap_or(""),
             "reward": btc(block.reward_sats),
             "finder": finder,
-            "finder_country": null,
+            "finder_country": block.finder_country(),
             "finder_user_id": block.user_id(),
             "user": block.address,
             "worker": block.worker,
@@ -387,7 +388,7 @@ fn feed_row(id: i64, block: &Block, finder: &str) -> FeedRow {
     FeedRow {
         id,
         user_id: block.user_id(),
-        title: format!("{finder} found block #{}!", with_commas(block.height)),
+        title: format!("{finder} found block #{}!", with_commas(block.height.unsigned_abs().into())),
         metadata: json!({
             "key": dedupe_key,
             "kind": "block_found",

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use tbg_core::UserId;
 use tbg_core::outbox::{DomainEvent, Notification};
+use tbg_core::text::with_commas;
 
 /// Records closer together than this are told once.
 const SLOT_SECONDS: i64 = 600;
@@ -14,7 +15,7 @@ pub(super) fn personal_best(user: UserId, difficulty: f64, ts: DateTime<Utc>) ->
         kind: "mining".into(),
         subtype: "personal_best".into(),
         title: "New Best Difficulty!".to_owned(),
-        description: Some(format!("{} — your highest ever", thousands(difficulty))),
+        description: Some(format!("{} — your highest ever", with_commas(difficulty as u128))),
         action_url: Some("/mining/difficulty".into()),
         action_label: Some("View Difficulty".into()),
         dedupe_key: format!("personal_best:{}", ts.timestamp().div_euclid(SLOT_SECONDS)),
@@ -22,26 +23,21 @@ pub(super) fn personal_best(user: UserId, difficulty: f64, ts: DateTime<Utc>) ->
     })
 }
 
-/// The whole part with commas between thousands.
-fn thousands(value: f64) -> String {
-    let digits = format!("{:.0}", value.floor());
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_told_in_thousands() {
-        assert_eq!(thousands(4_231_847_293.9), "4,231,847,293");
-        assert_eq!(thousands(999.0), "999");
+    fn records_of_ten_minutes_share_a_key() {
+        let told = |second: i64| {
+            let ts = DateTime::from_timestamp(1_771_804_800 + second, 0).unwrap();
+            let DomainEvent::Notify(notice) = personal_best(UserId(1), 4_231_847_293.9, ts) else {
+                panic!("a notice")
+            };
+            (notice.description.unwrap(), notice.dedupe_key)
+        };
+        assert_eq!(told(0).0, "4,231,847,293 — your highest ever");
+        assert_eq!(told(0).1, told(599).1);
+        assert_ne!(told(599).1, told(600).1);
     }
 }

@@ -20,6 +20,21 @@ pub(crate) async fn holds_proven(
     .await
 }
 
+/// Since when the address has rows that can change hands; none if it has none.
+pub(crate) async fn first_activity(
+    conn: &mut PgConnection,
+    address: &str,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT least((SELECT min(bucket) FROM hourly_shares WHERE btc_address = $1),
+                      (SELECT min(week_start)::TIMESTAMP AT TIME ZONE 'UTC' FROM weekly_best_diff WHERE btc_address = $1),
+                      (SELECT min(found_at) FROM blocks WHERE btc_address = $1))",
+        address
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Others who have rows of the address and never proved it.
 pub(crate) async fn unproven_holders(
     conn: &mut PgConnection,
@@ -68,6 +83,7 @@ pub(crate) async fn take_over(
     user: UserId,
     address: &str,
     former: &[i64],
+    since: DateTime<Utc>,
 ) -> Result<Vec<NaiveDate>, sqlx::Error> {
     let days = sqlx::query_scalar!(
         r#"WITH adopted AS (
@@ -87,13 +103,26 @@ pub(crate) async fn take_over(
     )
     .fetch_all(&mut *conn)
     .await?;
-    // The archive too, so that a rebuild gives the same rows.
+    // The archive too, so that a rebuild gives the same rows: shares through their index by user, the two other
+    // kinds that make rows of a user through the one by kind and time.
     sqlx::query!(
         "UPDATE mining_events SET user_id = $1
-         WHERE payload ->> 'user' = $2 AND (user_id IS NULL OR user_id = ANY ($3))",
+         WHERE event_type = 'share_submitted' AND payload ->> 'user' = $2
+           AND (user_id IS NULL OR user_id = ANY ($3))",
         user.0,
         address,
         former
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "UPDATE mining_events SET user_id = $1
+         WHERE event_type IN ('share_best_diff', 'block_found') AND ts >= $4 AND payload ->> 'user' = $2
+           AND (user_id IS NULL OR user_id = ANY ($3))",
+        user.0,
+        address,
+        former,
+        since
     )
     .execute(conn)
     .await?;
@@ -225,13 +254,32 @@ pub(crate) async fn celebrate(
     Ok(())
 }
 
-/// What is left of a deleted account: rows without a person.
+/// What is left of a deleted account: rows without a person. The archive names nobody either, or a rebuild would
+/// bring the rows back.
 pub(crate) async fn forget(
     conn: &mut PgConnection,
     user: UserId,
     address: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     tbg_engine::engine::take_turn(conn).await?;
+    super::rebuild::without_timeout(conn).await?;
+    sqlx::query!(
+        "UPDATE mining_events e SET user_id = NULL
+         FROM (SELECT $2 AS address UNION SELECT old_address FROM wallet_address_history WHERE user_id = $1
+               UNION SELECT new_address FROM wallet_address_history WHERE user_id = $1) held
+         WHERE e.event_type = 'share_submitted' AND e.payload ->> 'user' = held.address AND e.user_id = $1",
+        user.0,
+        address
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "UPDATE mining_events SET user_id = NULL
+         WHERE event_type IN ('share_best_diff', 'block_found') AND user_id = $1",
+        user.0
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query!(
         "WITH hours AS (UPDATE hourly_shares SET user_id = NULL WHERE user_id = $1),
               weeks AS (UPDATE weekly_best_diff SET user_id = NULL WHERE user_id = $1),

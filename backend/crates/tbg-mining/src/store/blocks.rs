@@ -31,8 +31,10 @@ pub(crate) async fn load_blocks(conn: &mut PgConnection, batch: &Batch) -> Resul
                   (SELECT n.difficulty FROM network_difficulty n WHERE n.block_height = b.block_height)
                       AS published_difficulty,
                   found_at, coinbase_sig, source, region,
-                  b.user_id, u.display_name AS "display_name?", u.is_banned AS "is_banned?", u.is_test AS "is_test?"
-           FROM blocks b LEFT JOIN users u ON u.id = b.user_id
+                  b.user_id, u.display_name AS "display_name?", u.is_banned AS "is_banned?", u.is_test AS "is_test?",
+                  coalesce((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE) AS "is_public!",
+                  CASE WHEN coalesce((s.privacy ->> 'showCountryFlag')::BOOLEAN, TRUE) THEN u.country_code END AS country_code
+           FROM blocks b LEFT JOIN users u ON u.id = b.user_id LEFT JOIN user_settings s ON s.user_id = b.user_id
            WHERE block_height = ANY($1) OR block_hash = ANY($2) OR found_at BETWEEN $3 AND $4
            ORDER BY b.id"#,
         &heights,
@@ -53,6 +55,8 @@ pub(crate) async fn load_blocks(conn: &mut PgConnection, batch: &Batch) -> Resul
                 display_name: row.display_name,
                 is_banned: row.is_banned.unwrap_or(false),
                 is_test: row.is_test.unwrap_or(false),
+                is_public: row.is_public,
+                country_code: row.country_code,
             }),
             address: row.btc_address,
             worker: row.worker_name,
