@@ -16,7 +16,7 @@ use tbg_core::config::Environment;
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
-use tbg_core::{Clock, MockClock};
+use tbg_core::{Clock, MockClock, UserId};
 use tbg_engine::decode::decode_text;
 use tbg_engine::push::Publisher;
 use tbg_engine::{AfterCommit as _, Engine};
@@ -24,6 +24,7 @@ use tbg_identity::{Hasher, Identity, IdentityConfig};
 use tbg_mining::live::{LiveCommit, LiveStore};
 use tbg_mining::{Mining, MiningApiConfig};
 use tbg_operations::{CacheRegistry, Operations};
+use tbg_realtime::{Feeds, Realtime, RealtimeConfig};
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Claims, Keys, TokenKind};
 use tbg_web::limit::{Limiter, Limits};
 use tbg_web::{AuthMethod, Origins, WebParts, WebState};
@@ -82,6 +83,58 @@ pub(crate) struct Wired {
     pub router: Router,
     pub auth: Arc<Authenticator>,
     pub bus: LiveBus,
+    pub realtime: Realtime,
+}
+
+/// What one wiring differs in from another.
+struct Wiring {
+    network: Network,
+    limits: Limits,
+    keys: Keys,
+    realtime: RealtimeConfig,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self { network: Network::Mainnet, limits: GENEROUS, keys: keys(), realtime: realtime_config() }
+    }
+}
+
+/// Sockets as in production, but a test may open as many a minute as it likes.
+#[must_use]
+pub fn realtime_config() -> RealtimeConfig {
+    RealtimeConfig {
+        max_connections: 10_000,
+        max_per_user: 5,
+        connects_per_min: 100_000,
+        messages_per_min: 60,
+        heartbeat_interval: std::time::Duration::from_secs(30),
+        heartbeat_timeout: std::time::Duration::from_secs(60),
+        app_ping: false,
+        reject_with_close_code: false,
+    }
+}
+
+/// What sockets ask of other domains, as the program answers it.
+struct TestFeeds {
+    mining: Mining,
+    pool: sqlx::PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait::async_trait]
+impl Feeds for TestFeeds {
+    async fn dashboard_stats(&self, user: UserId) -> anyhow::Result<Value> {
+        self.mining.dashboard_stats_json(user).await
+    }
+
+    async fn mark_read(&self, user: UserId, notification: i64) -> anyhow::Result<bool> {
+        Ok(tbg_social::mark_read(&self.pool, user, notification, self.clock.now()).await?)
+    }
+
+    async fn address_of(&self, user: UserId) -> anyhow::Result<Option<String>> {
+        Ok(tbg_core::users::address_of(&self.pool, user).await?)
+    }
 }
 
 impl App {
@@ -99,7 +152,8 @@ impl App {
     pub async fn with(now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
         let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
         let clock = MockClock::at(now);
-        let wired = Self::build(&db, &redis, &clock, network, limits, keys());
+        let wiring = Wiring { network, limits, ..Wiring::default() };
+        let wired = Self::build(&db, &redis, &clock, wiring);
         let live = LiveStore::new(redis.manager());
         let engine = Arc::new(crate::engine());
         let Wired { router, auth, bus, .. } = wired;
@@ -108,22 +162,25 @@ impl App {
 
     /// Another replica on the same database and Redis, with `keys`.
     pub fn replica(&self, keys: Keys) -> Router {
-        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, GENEROUS, keys).router
+        self.wired(Wiring { keys, ..Wiring::default() }).router
     }
 
     /// Another replica with other limits.
     pub fn limited_replica(&self, limits: Limits) -> Router {
-        Self::build(&self.db, &self.redis, &self.clock, Network::Mainnet, limits, keys()).router
+        self.wired(Wiring { limits, ..Wiring::default() }).router
     }
 
-    fn build(
-        db: &TestDb,
-        redis: &TestRedis,
-        clock: &MockClock,
-        network: Network,
-        limits: Limits,
-        keys: Keys,
-    ) -> Wired {
+    /// Another replica with sockets as `realtime` says.
+    pub(crate) fn wire(&self, realtime: RealtimeConfig) -> Wired {
+        self.wired(Wiring { realtime, ..Wiring::default() })
+    }
+
+    fn wired(&self, wiring: Wiring) -> Wired {
+        Self::build(&self.db, &self.redis, &self.clock, wiring)
+    }
+
+    fn build(db: &TestDb, redis: &TestRedis, clock: &MockClock, wiring: Wiring) -> Wired {
+        let Wiring { network, limits, keys, realtime } = wiring;
         let manager = redis.manager();
         let bus = LiveBus::new(redis.manager());
         let clock: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -165,6 +222,22 @@ impl App {
                 stratum_public_url: "stratum+tcp://mine.thebitcoingame.com:3333".to_owned(),
             },
         });
+        let origins = Origins::of(Environment::Test, None);
+        let realtime = Realtime::new(tbg_realtime::Parts {
+            auth: Arc::clone(&auth),
+            limiter: limiter.clone(),
+            redis: redis.client(),
+            manager: manager.clone(),
+            bus: bus.clone(),
+            origins: origins.clone(),
+            feeds: Arc::new(TestFeeds {
+                mining: mining.clone(),
+                pool: db.pool.clone(),
+                clock: Arc::clone(&clock),
+            }),
+            config: realtime,
+            on_cache_cleared: Arc::new(|| {}),
+        });
         let state = WebState::new(WebParts {
             pool: db.pool.clone(),
             redis: manager,
@@ -175,12 +248,13 @@ impl App {
             authenticator: Arc::clone(&auth),
             limiter,
             limits,
-            origins: Origins::of(Environment::Test, None),
+            origins,
             // Requests of a test have no peer: it may choose one in X-Forwarded-For.
             trusted_proxies: "0.0.0.0/32".parse().into_iter().collect(),
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
-        Wired { router: tbg_web::router(state, routes), auth, bus }
+        let routes = routes.merge(realtime.routes());
+        Wired { router: tbg_web::router(state, routes), auth, bus, realtime }
     }
 
     /// Applies envelopes as one batch at the app's time, as the writer does: rows, live state, pushes.

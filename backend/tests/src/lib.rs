@@ -9,6 +9,8 @@
 pub mod app;
 pub mod people;
 pub mod program;
+pub mod replica;
+pub mod socket;
 
 use std::sync::Arc;
 

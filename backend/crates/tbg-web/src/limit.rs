@@ -58,6 +58,11 @@ pub fn register_metrics() {
     metrics::gauge!(FALLBACK_ACTIVE).set(0.0);
 }
 
+/// Counts a denial that was decided elsewhere, such as by a ring of a socket.
+pub fn count_denial(tier: Tier) {
+    metrics::counter!(HITS_TOTAL, "tier" => tier.metric_label()).increment(1);
+}
+
 /// Decides who may pass. Clones share everything.
 #[derive(Clone)]
 pub struct Limiter {
@@ -95,9 +100,19 @@ impl Limiter {
         };
         let decision = Decision::of(count, limit);
         if !decision.allowed {
-            metrics::counter!(HITS_TOTAL, "tier" => tier.metric_label()).increment(1);
+            count_denial(tier);
         }
         decision
+    }
+
+    /// What [`Limiter::decide`] would say, without counting anything.
+    pub async fn peek(&self, key: &str, limit: u32) -> Decision {
+        // A limit of none takes none, and still says what is there.
+        let count = match self.count_in_redis(key, 0).await {
+            Some(count) => count,
+            None => self.shared.count_in_process(key, 0),
+        };
+        Decision::of(Count { allowed: count.count < limit, ..count }, limit)
     }
 
     /// Whether Redis answered last time. While it does not, others had better not wait for it either.

@@ -138,7 +138,9 @@ impl Process {
         Ok(async move {
             let (authenticator, stop) = (api.authenticator, shutdown.clone());
             let seen = tokio::spawn(async move { authenticator.write_seen(stop).await });
+            let sockets = tokio::spawn(api.realtime.run(shutdown.clone()));
             let served = tbg_web::serve(listener, api.router, shutdown, drain).await;
+            sockets.await.context("the sockets crashed")?;
             seen.await.context("the writer of last-seen times crashed")?;
             Ok(served?)
         })

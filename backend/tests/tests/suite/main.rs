@@ -16,5 +16,6 @@ mod mining;
 mod openapi;
 mod operator_commands;
 mod properties;
+mod realtime;
 mod streams;
 mod support;

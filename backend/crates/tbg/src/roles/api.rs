@@ -10,15 +10,17 @@ use axum::Router;
 use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusHandle;
 use redis::aio::ConnectionManager;
+use serde_json::Value;
 use sqlx::PgPool;
-use tbg_core::Clock;
 use tbg_core::config::{Environment, Settings};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
+use tbg_core::{Clock, UserId};
 use tbg_identity::mail::{MailConfig, Mailer};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
 use tbg_mining::{Mining, MiningApiConfig};
 use tbg_operations::Operations;
+use tbg_realtime::{Feeds, Realtime, RealtimeConfig};
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
 use tbg_web::limit::{Limiter, Limits};
 use tbg_web::{Origins, WebParts, WebState};
@@ -32,6 +34,30 @@ pub struct Api {
     pub router: Router,
     /// Knows who was seen.
     pub authenticator: Arc<Authenticator>,
+    /// Its sockets.
+    pub realtime: Realtime,
+}
+
+/// What sockets ask of other domains.
+struct SocketFeeds {
+    mining: Mining,
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait::async_trait]
+impl Feeds for SocketFeeds {
+    async fn dashboard_stats(&self, user: UserId) -> anyhow::Result<Value> {
+        self.mining.dashboard_stats_json(user).await
+    }
+
+    async fn mark_read(&self, user: UserId, notification: i64) -> anyhow::Result<bool> {
+        Ok(tbg_social::mark_read(&self.pool, user, notification, self.clock.now()).await?)
+    }
+
+    async fn address_of(&self, user: UserId) -> anyhow::Result<Option<String>> {
+        Ok(tbg_core::users::address_of(&self.pool, user).await?)
+    }
 }
 
 impl Api {
@@ -46,7 +72,8 @@ impl Api {
         clock: &Arc<dyn Clock>,
         bus: &LiveBus,
     ) -> anyhow::Result<Self> {
-        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+        let client = tbg_core::redis::client(settings)?;
+        let redis = tbg_core::redis::manager(&client)?;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         tbg_web::limit::register_metrics();
         let limiter = Limiter::new(redis.clone(), Arc::clone(clock), Arc::clone(&entropy));
@@ -85,9 +112,26 @@ impl Api {
                 stratum_public_url: settings.stratum_public_url.clone(),
             },
         });
+        let cached = mining.clone();
+        let realtime = Realtime::new(tbg_realtime::Parts {
+            auth: Arc::clone(&authenticator),
+            limiter: limiter.clone(),
+            redis: client,
+            manager: redis.clone(),
+            bus: bus.clone(),
+            origins: origins(settings),
+            feeds: Arc::new(SocketFeeds {
+                mining: mining.clone(),
+                pool: pool.clone(),
+                clock: Arc::clone(clock),
+            }),
+            config: realtime_config(settings),
+            on_cache_cleared: Arc::new(move || cached.clear_cache()),
+        });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
+        let routes = routes.merge(realtime.routes());
         let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
-        Ok(Self { router: tbg_web::router(state, routes), authenticator })
+        Ok(Self { router: tbg_web::router(state, routes), authenticator, realtime })
     }
 }
 
@@ -122,6 +166,19 @@ fn web_state(
 
 fn origins(settings: &Settings) -> Origins {
     Origins::of(settings.environment, settings.public_base_url.clone())
+}
+
+fn realtime_config(settings: &Settings) -> RealtimeConfig {
+    RealtimeConfig {
+        max_connections: settings.ws_max_connections,
+        max_per_user: settings.ws_max_connections_per_user,
+        connects_per_min: settings.ws_connects_per_min,
+        messages_per_min: settings.rate_limit_ws_per_min,
+        heartbeat_interval: Duration::from_secs(settings.ws_heartbeat_interval),
+        heartbeat_timeout: Duration::from_secs(settings.ws_heartbeat_timeout),
+        app_ping: settings.ws_app_ping,
+        reject_with_close_code: settings.ws_reject_with_close_code,
+    }
 }
 
 /// The keys of tokens. Development and tests may go without one: then tokens end with the process.
