@@ -11,6 +11,7 @@ pub mod people;
 pub mod program;
 pub mod replica;
 pub mod socket;
+pub mod statements;
 
 use std::sync::Arc;
 

@@ -5,7 +5,9 @@
 mod access;
 mod admin;
 mod audit;
+mod budgets;
 mod cli;
+mod faults;
 mod http;
 mod identity;
 mod ingest;

@@ -75,14 +75,13 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// From live state and rollups: two statements, three with a Redis that knows no worker.
+    /// From live state and rollups: one statement, two with a Redis that knows no worker.
     pub(crate) async fn compute(mining: &Mining, user: UserId) -> Result<Self, ApiError> {
         let now = mining.clock.now();
         let mut conn = mining.pool.acquire().await?;
-        let counts = store::counts(&mut conn, user, now).await?;
-        let standing = store::standing(&mut conn, user, counts.address.as_deref(), now).await?;
+        let standing = store::standing(&mut conn, user, now).await?;
         drop(conn);
-        let (live, network) = match &counts.address {
+        let (live, network) = match &standing.address {
             Some(address) => overview(mining, user, address).await?,
             None => (Vec::new(), mining.0.live.network().await.ok().flatten()),
         };
@@ -101,18 +100,18 @@ impl Stats {
                 hashrate_24h,
                 workers_online: rates.workers_online,
                 workers_total: i64::try_from(live.len()).unwrap_or(i64::MAX),
-                shares_today: counts.today_total,
-                accepted_today: counts.today_accepted,
-                acceptance_rate: per_cent(counts.accepted, counts.total),
-                best_diff_today: counts.today_best,
+                shares_today: standing.today_total,
+                accepted_today: standing.today_accepted,
+                acceptance_rate: per_cent(standing.accepted, standing.total),
+                best_diff_today: standing.today_best,
                 best_diff_alltime: standing.best_alltime.unwrap_or(0.0),
                 blocks_found: standing.blocks,
                 last_share: live.iter().filter_map(|(_, worker)| worker.last_share).max(),
             },
-            rejected_today: counts.today_rejected,
-            total_shares: counts.total,
+            rejected_today: standing.today_rejected,
+            total_shares: standing.total,
             hashrate_change_24h: change(hashrate_1h, standing.hashrate_before.unwrap_or(0.0)),
-            shares_change_24h: change(counts.today_total as f64, standing.yesterday),
+            shares_change_24h: change(standing.today_total as f64, standing.yesterday),
             best_diff_week,
             weekly_rank: standing.best_week.map(|_| standing.above + 1),
             weekly_percentile: standing

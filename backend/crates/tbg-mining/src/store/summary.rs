@@ -9,14 +9,11 @@ use crate::rules::window::part_of_hour;
 
 /// What shares of a user count.
 pub(crate) struct Counts {
-    /// The address that the user holds.
-    pub address: Option<String>,
     pub total: i64,
     pub accepted: i64,
     pub rejected: i64,
     pub today_total: i64,
     pub today_accepted: i64,
-    pub today_rejected: i64,
     pub today_best: f64,
 }
 
@@ -28,13 +25,11 @@ pub(crate) async fn counts(
 ) -> Result<Counts, sqlx::Error> {
     let row = sqlx::query_as!(
         Counts,
-        r#"SELECT (SELECT btc_address FROM users WHERE id = $1 AND deleted_at IS NULL) AS address,
-                  coalesce(sum(total_shares), 0)::BIGINT AS "total!",
+        r#"SELECT coalesce(sum(total_shares), 0)::BIGINT AS "total!",
                   coalesce(sum(accepted_shares), 0)::BIGINT AS "accepted!",
                   coalesce(sum(rejected_shares), 0)::BIGINT AS "rejected!",
                   coalesce(sum(total_shares) FILTER (WHERE day = $2), 0)::BIGINT AS "today_total!",
                   coalesce(sum(accepted_shares) FILTER (WHERE day = $2), 0)::BIGINT AS "today_accepted!",
-                  coalesce(sum(rejected_shares) FILTER (WHERE day = $2), 0)::BIGINT AS "today_rejected!",
                   coalesce(max(best_diff) FILTER (WHERE day = $2), 0) AS "today_best!"
            FROM user_daily_stats WHERE user_id = $1"#,
         user.0,
@@ -45,8 +40,16 @@ pub(crate) async fn counts(
     Ok(row)
 }
 
-/// Bests of a user and where they stand, blocks, and what a change is measured against.
+/// The counts of a user, their bests and where they stand, blocks, and what a change is measured against.
 pub(crate) struct Standing {
+    /// The address that the user holds.
+    pub address: Option<String>,
+    pub total: i64,
+    pub accepted: i64,
+    pub today_total: i64,
+    pub today_accepted: i64,
+    pub today_rejected: i64,
+    pub today_best: f64,
     pub best_week: Option<f64>,
     pub best_alltime: Option<f64>,
     /// Strictly greater bests of this week.
@@ -66,18 +69,27 @@ pub(crate) struct Standing {
     pub network_height: Option<i32>,
 }
 
-/// See [`Standing`]. `address` is what the user holds. One statement over indexes.
+/// See [`Standing`]. One statement over indexes.
 pub(crate) async fn standing(
     conn: &mut PgConnection,
     user: UserId,
-    address: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Standing, sqlx::Error> {
     let day_ago = now - TimeDelta::days(1);
     let yesterday = day_ago.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
     sqlx::query_as!(
         Standing,
-        r#"WITH mine AS (
+        r#"WITH holder AS (
+               SELECT (SELECT btc_address FROM users WHERE id = $1 AND deleted_at IS NULL) AS address
+           ), counts AS (
+               SELECT coalesce(sum(total_shares), 0)::BIGINT AS total,
+                      coalesce(sum(accepted_shares), 0)::BIGINT AS accepted,
+                      coalesce(sum(total_shares) FILTER (WHERE day = $2), 0)::BIGINT AS today_total,
+                      coalesce(sum(accepted_shares) FILTER (WHERE day = $2), 0)::BIGINT AS today_accepted,
+                      coalesce(sum(rejected_shares) FILTER (WHERE day = $2), 0)::BIGINT AS today_rejected,
+                      coalesce(max(best_diff) FILTER (WHERE day = $2), 0) AS today_best
+               FROM user_daily_stats WHERE user_id = $1
+           ), mine AS (
                SELECT best_difficulty AS best FROM personal_bests
                WHERE user_id = $1 AND timeframe = 'week' AND period_key = $3
            ), place AS (
@@ -87,21 +99,24 @@ pub(crate) async fn standing(
            ), network AS (
                SELECT difficulty, block_height FROM network_difficulty ORDER BY block_height DESC LIMIT 1
            )
-           SELECT (SELECT best FROM mine) AS best_week,
+           SELECT holder.address, counts.total AS "total!", counts.accepted AS "accepted!",
+                  counts.today_total AS "today_total!", counts.today_accepted AS "today_accepted!",
+                  counts.today_rejected AS "today_rejected!", counts.today_best AS "today_best!",
+                  (SELECT best FROM mine) AS best_week,
                   (SELECT best_difficulty FROM personal_bests WHERE user_id = $1 AND timeframe = 'alltime') AS best_alltime,
                   place.above AS "above!", place.below AS "below!", place.ranked AS "ranked!",
                   (SELECT count(*) FROM blocks WHERE user_id = $1) AS "blocks!",
                   coalesce((SELECT sum(total * CASE WHEN bucket + INTERVAL '1 hour' > $5 THEN $6::FLOAT8 ELSE 1 END)
-                            FROM hourly_shares WHERE btc_address = $2 AND bucket >= $4 AND bucket < $5), 0) AS "yesterday!",
+                            FROM hourly_shares WHERE btc_address = holder.address AND bucket >= $4 AND bucket < $5), 0) AS "yesterday!",
                   (SELECT hashrate_1h FROM hashrate_snapshots
                    WHERE user_id = $1 AND worker_name IS NULL
                      AND time BETWEEN $5::TIMESTAMPTZ - INTERVAL '15 minutes' AND $5::TIMESTAMPTZ + INTERVAL '15 minutes'
                    ORDER BY abs(extract(epoch FROM time - $5)) LIMIT 1) AS hashrate_before,
                   (SELECT difficulty FROM network) AS network_difficulty,
                   (SELECT block_height FROM network) AS network_height
-           FROM place"#,
+           FROM place, counts, holder"#,
         user.0,
-        address,
+        now.date_naive(),
         IsoWeek::of(now).to_string(),
         yesterday,
         day_ago,

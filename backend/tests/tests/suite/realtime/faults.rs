@@ -9,6 +9,9 @@ use tbg_tests::app::{App, realtime_config};
 use tbg_tests::program::until;
 use tbg_tests::socket::Came;
 
+use tbg_tests::program::Program;
+use tbg_tests::socket::Socket;
+
 use super::{ledger_holds, publish};
 
 #[tokio::test]
@@ -94,4 +97,65 @@ async fn a_connection_that_breaks_leaves_nothing_behind() {
     let stats = reqwest::get(format!("{}/api/v1/dashboard/ws-stats", replica.base)).await.unwrap();
     let stats: serde_json::Value = serde_json::from_str(&stats.text().await.unwrap()).unwrap();
     assert_eq!(stats, json!({ "total_connections": 0, "unique_users": 0, "channels": {} }));
+}
+
+const SOCKETS: usize = 1_000;
+
+/// Opens a socket that resumes; returns it with its cursor once it is there.
+async fn resume(base: &str, token: &str, since: Option<&str>) -> (Socket, Vec<String>, serde_json::Value) {
+    let mut socket = Socket::open(base, token).await.expect("a socket");
+    socket.subscribe("gamification").await;
+    let mut message = json!({ "action": "resume" });
+    if let Some(since) = since {
+        message["since"] = json!(since);
+    }
+    socket.send(message).await;
+    let mut slugs = Vec::new();
+    loop {
+        let came = socket.next().await.json();
+        if came["type"] == "resumed" {
+            return (socket, slugs, came);
+        }
+        if let Some(slug) = came["data"]["badge_slug"].as_str() {
+            slugs.push(slug.to_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_killed_with_a_thousand_sockets_costs_none_of_them_a_badge() {
+    let app = App::new().await;
+    let settings = [("TBG_WS_MAX_CONNECTIONS_PER_USER", "1000"), ("TBG_WS_CONNECTS_PER_MIN", "10000")];
+    let people = [app.miner(1).await, app.miner(2).await];
+    let mut a = Program::start(&app.db, &app.redis, "api", &settings).await;
+    let b = Program::start(&app.db, &app.redis, "api", &settings).await;
+    a.wait_for("/health", 200).await;
+    b.wait_for("/health", 200).await;
+    // The programs sign with a key of their own: what counts is that both know ours.
+    let tokens: Vec<&str> = people.iter().map(|person| person.access.as_str()).collect();
+    let mut cursors = Vec::new();
+    let mut sockets = Vec::new();
+    for index in 0..SOCKETS {
+        let (socket, _, resumed) = resume(&a.base, tokens[index % 2], None).await;
+        cursors.push(resumed["cursor"].as_str().expect("a cursor").to_owned());
+        sockets.push(socket);
+    }
+
+    a.kill().await;
+    let killed = std::time::Instant::now();
+    for person in &people {
+        let badge =
+            LiveMessage::personal(LiveEvent::BadgeEarned, UserId(person.id), json!({ "badge_slug": "x" }));
+        app.bus.publish(&[badge]).await;
+    }
+    for socket in &mut sockets {
+        assert!(matches!(socket.next().await, Came::Gone | Came::Closed(..)));
+    }
+    for (index, cursor) in cursors.iter().enumerate() {
+        let (_, slugs, resumed) = resume(&b.base, tokens[index % 2], Some(cursor)).await;
+        assert_eq!(slugs, ["x"], "socket {index}");
+        assert_eq!(resumed["complete"], true, "{resumed}");
+    }
+
+    assert!(killed.elapsed() < Duration::from_secs(60), "{:?}", killed.elapsed());
 }
