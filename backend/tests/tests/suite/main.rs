@@ -21,3 +21,4 @@ mod properties;
 mod realtime;
 mod streams;
 mod support;
+mod truth;
