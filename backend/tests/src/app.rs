@@ -222,6 +222,12 @@ impl App {
                 stratum_public_url: "stratum+tcp://mine.thebitcoingame.com:3333".to_owned(),
             },
         });
+        let game = tbg_gamification::Game::new(tbg_gamification::Parts {
+            pool: db.pool.clone(),
+            redis: manager.clone(),
+            clock: Arc::clone(&clock),
+            caches: false,
+        });
         let origins = Origins::of(Environment::Test, None);
         let realtime = Realtime::new(tbg_realtime::Parts {
             auth: Arc::clone(&auth),
@@ -253,7 +259,7 @@ impl App {
             trusted_proxies: "0.0.0.0/32".parse().into_iter().collect(),
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
-        let routes = routes.merge(realtime.routes());
+        let routes = routes.merge(game.routes()).merge(realtime.routes());
         Wired { router: tbg_web::router(state, routes), auth, bus, realtime }
     }
 
@@ -272,8 +278,11 @@ impl App {
     /// Drains the outbox consumers.
     pub async fn consume(&self) {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let handlers: [Arc<dyn Handle>; 2] =
-            [Arc::new(tbg_mining::MiningEvents::new()), Arc::new(tbg_social::SocialEvents::new())];
+        let handlers: [Arc<dyn Handle>; 3] = [
+            Arc::new(tbg_mining::MiningEvents::new()),
+            Arc::new(tbg_gamification::GameEvents::new()),
+            Arc::new(tbg_social::SocialEvents::new()),
+        ];
         for handler in handlers {
             let mut consumer =
                 Consumer::new(self.db.pool.clone(), Arc::clone(&clock), self.bus.clone(), handler);
@@ -299,6 +308,7 @@ impl App {
             },
         })
         .expect("jobs");
+        jobs.extend(tbg_gamification::jobs(&self.db.pool, &clock, &self.bus).expect("jobs"));
         jobs.extend(tbg_social::jobs(&self.db.pool, &clock).expect("jobs"));
         let job = jobs.iter().find(|job| job.name() == name).unwrap_or_else(|| panic!("no job {name}"));
         job.run(self.clock.now()).await.expect(name);

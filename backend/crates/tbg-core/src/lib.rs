@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod partitions;
 pub mod period;
+pub mod progress;
 pub mod random;
 pub mod redis;
 pub mod telemetry;

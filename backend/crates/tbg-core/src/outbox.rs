@@ -69,6 +69,50 @@ pub enum DomainEvent {
         /// The former address.
         btc_address: Option<String>,
     },
+    /// The user earned a badge.
+    BadgeEarned {
+        /// Who.
+        user_id: UserId,
+        /// Which badge.
+        slug: String,
+        /// Its name.
+        name: String,
+        /// common, rare, epic or legendary.
+        rarity: String,
+        /// What it paid.
+        xp_reward: i32,
+        /// Of a badge that can be earned again, the period; else empty.
+        period_key: String,
+        /// When.
+        earned_at: DateTime<Utc>,
+    },
+    /// The user gave a miner to somebody new.
+    GiftRedeemed {
+        /// The giver.
+        user_id: UserId,
+        /// The gift, or an operator's reference.
+        gift_id: String,
+    },
+    /// An operator verified the user's node.
+    NodeVerified {
+        /// Whose.
+        user_id: UserId,
+        /// full, pruned or archival.
+        kind: Cow<'static, str>,
+        /// The operator's reference.
+        reference: String,
+    },
+    /// An operator corrected the user's experience.
+    XpAdjusted {
+        /// Whose.
+        user_id: UserId,
+        /// How much; may be negative.
+        amount: i32,
+        /// The operator's reference.
+        reference: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// A row for `notifications`, written by the domain that owns them.
     Notify(Notification),
 }
@@ -126,6 +170,10 @@ impl DomainEvent {
             Self::PrivacyChanged { .. } => "PrivacyChanged",
             Self::UserBanned { .. } => "UserBanned",
             Self::UserDeleted { .. } => "UserDeleted",
+            Self::BadgeEarned { .. } => "BadgeEarned",
+            Self::GiftRedeemed { .. } => "GiftRedeemed",
+            Self::NodeVerified { .. } => "NodeVerified",
+            Self::XpAdjusted { .. } => "XpAdjusted",
             Self::Notify(_) => "Notify",
         }
     }
@@ -143,6 +191,13 @@ impl DomainEvent {
             | Self::UserBanned { user_id, occurrence } => {
                 format!("{}:{user_id}:{}", self.topic(), occurrence.simple())
             }
+            Self::BadgeEarned { user_id, slug, period_key, .. } => {
+                format!("{}:{slug}:{user_id}:{period_key}", self.topic())
+            }
+            Self::GiftRedeemed { gift_id, .. } => format!("{}:{gift_id}", self.topic()),
+            Self::NodeVerified { reference, .. } | Self::XpAdjusted { reference, .. } => {
+                format!("{}:{reference}", self.topic())
+            }
             Self::Notify(row) => format!("{}:{}:{}", self.topic(), row.user_id, row.dedupe_key),
         }
     }
@@ -156,7 +211,11 @@ impl DomainEvent {
             | Self::AddressProven { user_id, .. }
             | Self::PrivacyChanged { user_id, .. }
             | Self::UserBanned { user_id, .. }
-            | Self::UserDeleted { user_id, .. } => Some(*user_id),
+            | Self::UserDeleted { user_id, .. }
+            | Self::BadgeEarned { user_id, .. }
+            | Self::GiftRedeemed { user_id, .. }
+            | Self::NodeVerified { user_id, .. }
+            | Self::XpAdjusted { user_id, .. } => Some(*user_id),
             Self::Notify(row) => Some(row.user_id),
         }
     }
@@ -166,7 +225,13 @@ impl DomainEvent {
     #[must_use]
     pub fn consumers(&self) -> &'static [&'static str] {
         match self {
-            Self::BlockAttributed { .. } | Self::UserRegistered { .. } | Self::Notify(_) => &["social"],
+            Self::BlockAttributed { .. }
+            | Self::UserRegistered { .. }
+            | Self::BadgeEarned { .. }
+            | Self::Notify(_) => &["social"],
+            Self::GiftRedeemed { .. } | Self::NodeVerified { .. } | Self::XpAdjusted { .. } => {
+                &["gamification"]
+            }
             Self::AddressProven { .. } => &["mining"],
             Self::PrivacyChanged { .. } | Self::UserBanned { .. } => &["competition", "social"],
             Self::UserDeleted { .. } => {

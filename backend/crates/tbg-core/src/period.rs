@@ -35,7 +35,37 @@ impl IsoWeek {
     /// The next week.
     #[must_use]
     pub fn next(self) -> Self {
-        Self::of_day(self.monday().checked_add_days(Days::new(7)).unwrap_or(NaiveDate::MAX))
+        self.plus(1)
+    }
+
+    /// The week that many later.
+    #[must_use]
+    pub fn plus(self, weeks: u32) -> Self {
+        let days = Days::new(7 * u64::from(weeks));
+        Self::of_day(self.monday().checked_add_days(days).unwrap_or(NaiveDate::MAX))
+    }
+
+    /// The week that many earlier.
+    #[must_use]
+    pub fn minus(self, weeks: u32) -> Self {
+        let days = Days::new(7 * u64::from(weeks));
+        Self::of_day(self.monday().checked_sub_days(days).unwrap_or(NaiveDate::MIN))
+    }
+
+    /// How many weeks later it is than `earlier`; negative if it is before.
+    #[must_use]
+    pub fn weeks_since(self, earlier: Self) -> i64 {
+        (self.monday() - earlier.monday()).num_weeks()
+    }
+
+    /// The week of a text `YYYY-Www`, exactly so written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (year, week) = text.split_once("-W")?;
+        let is_exact = year.len() == 4 && week.len() == 2;
+        let monday = NaiveDate::from_isoywd_opt(year.parse().ok()?, week.parse().ok()?, Weekday::Mon)?;
+        let parsed = Self::of_day(monday);
+        (is_exact && parsed.to_string() == text).then_some(parsed)
     }
 }
 
@@ -84,6 +114,15 @@ mod tests {
         let january: DateTime<Utc> = "2027-01-03T12:00:00Z".parse().unwrap();
         assert_eq!(IsoWeek::of(january).to_string(), "2026-W53");
         assert_eq!(IsoWeek::of(january).next().to_string(), "2027-W01");
+    }
+
+    #[test]
+    fn weeks_are_counted_across_years_and_read_exactly() {
+        let (last, first) = (IsoWeek::parse("2026-W53").unwrap(), IsoWeek::parse("2027-W01").unwrap());
+        assert_eq!((last.next(), first.minus(1), first.weeks_since(last)), (first, last, 1));
+        for bad in ["2025-W53", "2026-W00", "2026-W5", "2026-w05", "26-W05", "2026-W+5", ""] {
+            assert_eq!(IsoWeek::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tbg_core::period::IsoWeek;
 use tbg_core::{Clock, UserId};
 
 use crate::routes::UpcomingEvent;
-use crate::rules::progress::next_monday;
 use crate::store::dashboard as store;
+use tbg_core::progress::next_monday;
 
 /// Minutes before the end at which a reminder goes out, the nearer first: whoever is told of the last hour need
 /// not hear of the last day too.

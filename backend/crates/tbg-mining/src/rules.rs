@@ -5,7 +5,6 @@ mod fold;
 pub mod histogram;
 pub mod live;
 mod notices;
-pub mod progress;
 pub mod rollups;
 pub mod window;
 

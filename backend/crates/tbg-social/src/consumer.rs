@@ -48,6 +48,7 @@ impl Handle for SocialEvents {
                 deliver(conn, vec![notice], now).await
             }
             "BlockAttributed" => block(conn, user, &event.payload, now).await,
+            "BadgeEarned" => badge(conn, user, &event.payload, now).await,
             "UserRegistered" => newcomer(conn, user, event.created_at, now).await,
             "PrivacyChanged" | "UserBanned" => {
                 let name = store::public_name(conn, user).await?;
@@ -121,6 +122,32 @@ async fn block(
     }
 }
 
+/// A badge that is rare enough is told to everybody.
+async fn badge(
+    conn: &mut PgConnection,
+    user: UserId,
+    payload: &Value,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<LiveMessage>> {
+    let text = |field: &str| payload.get(field).and_then(Value::as_str).context("a badge without words");
+    let (slug, badge, rarity, period) = (text("slug")?, text("name")?, text("rarity")?, text("period_key")?);
+    let at: DateTime<Utc> = text("earned_at")?.parse()?;
+    let Some(key) = rules::badge_key(user, slug, rarity, period, at).filter(|_| at >= now - MAX_AGE) else {
+        return Ok(Vec::new());
+    };
+    let Some(name) = store::public_name(conn, user).await? else { return Ok(Vec::new()) };
+    let text = format!("{name} earned the {badge} badge");
+    let metadata = json!({ "key": key, "badge_slug": slug, "rarity": rarity });
+    let Some(id) = store::add_feed_row(conn, user, "badge", &text, &metadata, &key, at).await? else {
+        return Ok(Vec::new());
+    };
+    let item = json!({
+        "id": id, "type": "badge", "text": text, "description": null, "time": at, "metadata": metadata,
+    });
+    let message = LiveMessage::global(LiveEvent::FeedItem, json!({ "item": item }));
+    Ok(if at >= now - MAX_PUSH_AGE { vec![message] } else { Vec::new() })
+}
+
 /// A newcomer is welcomed, and the others hear of it.
 async fn newcomer(
     conn: &mut PgConnection,
@@ -135,7 +162,7 @@ async fn newcomer(
     }
     let (text, key) = rules::new_miner(country.as_deref(), at);
     let metadata = json!({ "key": key, "kind": "new_miners", "link": "/dashboard", "country_code": country });
-    let added = store::add_feed_row(conn, user, &text, &metadata, &key, at).await?;
+    let added = store::add_feed_row(conn, user, "miner", &text, &metadata, &key, at).await?;
     if let Some(id) = added.filter(|_| at >= now - MAX_PUSH_AGE) {
         let item = json!({
             "id": id, "type": "miner", "text": text, "description": null, "time": at, "metadata": metadata,

@@ -11,6 +11,8 @@ pub(crate) const MAX_AGE: TimeDelta = TimeDelta::hours(24);
 pub(crate) const MAX_PUSH_AGE: TimeDelta = TimeDelta::seconds(60);
 /// New miners in one row of the feed.
 const NEW_MINERS_SLOT_SECONDS: i64 = 60;
+/// Rare badges of a kind in one row of the feed.
+const RARE_BADGES_SLOT_SECONDS: i64 = 600;
 
 /// How a kind of notice passes the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,22 @@ pub(crate) fn welcome(user: UserId, at: DateTime<Utc>) -> Notification {
         action_label: Some("Open Dashboard".into()),
         dedupe_key: "welcome:1".to_owned(),
         created_at: at,
+    }
+}
+
+/// Key of the feed's row about a badge; none for one that everybody gets, or that has a row of its own. Of rare
+/// ones there is one row in ten minutes (contract `gamification.md` §4.4).
+pub(crate) fn badge_key(
+    user: UserId,
+    slug: &str,
+    rarity: &str,
+    period: &str,
+    at: DateTime<Utc>,
+) -> Option<String> {
+    match (slug, rarity) {
+        ("block_finder" | "coop_block", _) | (_, "common") => None,
+        (_, "rare") => Some(format!("badge:{slug}:{}", at.timestamp().div_euclid(RARE_BADGES_SLOT_SECONDS))),
+        _ => Some(format!("badge:{slug}:{user}:{period}")),
     }
 }
 

@@ -143,6 +143,7 @@ pub(crate) async fn newcomer(
 pub(crate) async fn add_feed_row(
     conn: &mut PgConnection,
     user: UserId,
+    event_type: &str,
     title: &str,
     metadata: &Value,
     key: &str,
@@ -150,12 +151,13 @@ pub(crate) async fn add_feed_row(
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar!(
         "INSERT INTO activity_feed (event_type, user_id, title, metadata, created_at, dedupe_key)
-         VALUES ('miner', $1, $2, $3, $4, $5) ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",
+         VALUES ($6, $1, $2, $3, $4, $5) ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",
         user.0,
         title,
         metadata,
         at,
-        key
+        key,
+        event_type
     )
     .fetch_optional(conn)
     .await

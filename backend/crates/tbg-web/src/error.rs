@@ -94,6 +94,8 @@ pub enum ErrorCode {
     PersonalBestNotFound,
     /// No block of ours at this height.
     BlockNotFound,
+    /// No such badge, or not one that can be earned.
+    BadgeNotFound,
     /// No such celebration of this user, or it was acknowledged before.
     CelebrationNotFound,
     /// The route exists, but not for this method; the `Allow` header says for which.
@@ -179,6 +181,7 @@ impl ErrorCode {
             | Self::WorkerNotFound
             | Self::PersonalBestNotFound
             | Self::BlockNotFound
+            | Self::BadgeNotFound
             | Self::CelebrationNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -20,6 +20,7 @@ use tbg_engine::source::spool::Spool;
 use tbg_engine::source::streams::{READS_PER_BATCH, ReadLimits};
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
 use tbg_engine::writer::Writer;
+use tbg_gamification::GameReactor;
 use tbg_mining::live::{LiveCommit, LiveStore};
 use tbg_mining::{MiningConfig, MiningReactor};
 use tokio::net::TcpListener;
@@ -216,7 +217,7 @@ impl Process {
 
 /// The reactors of this deployment, in order.
 pub fn engine(settings: &Settings) -> Engine {
-    Engine::new().with(MiningReactor::new(mining_config(settings)))
+    Engine::new().with(MiningReactor::new(mining_config(settings))).with(GameReactor::new())
 }
 
 /// How mining reacts in this deployment.

@@ -172,6 +172,8 @@ async fn every_route_admits_exactly_whom_its_class_names() {
             .replace("{address}", "bc1q9vza2e8x573nczrlzms0wvx3gsqjx7vavgkx0l")
             .replace("{name}", "rig1")
             .replace("{height}", "840000")
+            .replace("{slug}", "first_share")
+            .replace("{celebration_id}", "1")
             .replace("{id}", "01936000-0000-7000-8000-000000000001");
         assert!(!path.contains('{'), "give {template} a value for the matrix");
         for actor in ACTORS {

@@ -264,14 +264,14 @@ async fn browsers_hear_of_shares_records_and_blocks_and_never_of_duplicates() {
     let at = |second: u32| format!("17718048{second:02}.000000");
     let record = share(USER, "rig1", &at(0), 512.0, 4096.5, true);
     let steps = [
-        ("a first share is news and a record", record.clone(), 2),
+        ("a first share is news, a record, a badge, a milestone and experience", record.clone(), 5),
         ("the same share again is nothing", record, 0),
         ("a lower share is news", share(USER, "rig1", &at(3), 512.0, 4000.0, true), 1),
         ("a rejected share is news", share(USER, "rig1", &at(4), 512.0, 9e9, false), 1),
         ("a stranger's share is nothing", share("bc1qstranger", "r", &at(5), 512.0, 9e9, true), 0),
         ("a reported best below is nothing", best(&at(6), 4000.0), 0),
         ("a reported best above is a record", best(&at(7), 5000.0), 1),
-        ("a block is published, found and in the feed", found(&at(8)), 3),
+        ("a block is published, found, in the feed, a badge, a level and experience", found(&at(8)), 6),
         ("a connection is nothing yet", envelope("miner_connected", &at(9), r#"{"user":"bc1qexample"}"#), 0),
     ];
 

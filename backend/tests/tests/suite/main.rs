@@ -8,6 +8,7 @@ mod audit;
 mod budgets;
 mod cli;
 mod faults;
+mod game;
 mod http;
 mod identity;
 mod ingest;

@@ -12,9 +12,9 @@ use tbg_web::{ApiError, Caller, Int, Query, Routes};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::rules::progress::{level_of, live_streak};
 use crate::store::{dashboard as store, summary};
 use crate::{Mining, cache};
+use tbg_core::progress::{level_of, live_streak};
 
 const DEFAULT_FEED: i64 = 20;
 const EVENTS: i64 = 10;

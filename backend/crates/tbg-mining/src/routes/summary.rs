@@ -18,10 +18,10 @@ use super::hashrate::sum;
 use super::shares::per_cent;
 use super::{round, workers};
 use crate::rules::live::LiveWorker;
-use crate::rules::progress::{level_of, live_streak};
 use crate::rules::window::{Window, change, next_retarget_blocks};
 use crate::store::{charts, summary as store};
 use crate::{Mining, cache};
+use tbg_core::progress::{level_of, live_streak};
 
 const DEFAULT_DAYS: i64 = 30;
 

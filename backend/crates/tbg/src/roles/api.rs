@@ -16,6 +16,7 @@ use tbg_core::config::{Environment, Settings};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
 use tbg_core::{Clock, UserId};
+use tbg_gamification::Game;
 use tbg_identity::mail::{MailConfig, Mailer};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
 use tbg_mining::{Mining, MiningApiConfig};
@@ -112,7 +113,13 @@ impl Api {
                 stratum_public_url: settings.stratum_public_url.clone(),
             },
         });
-        let cached = mining.clone();
+        let game = Game::new(tbg_gamification::Parts {
+            pool: pool.clone(),
+            redis: redis.clone(),
+            clock: Arc::clone(clock),
+            caches: true,
+        });
+        let cached = (mining.clone(), game.clone());
         let realtime = Realtime::new(tbg_realtime::Parts {
             auth: Arc::clone(&authenticator),
             limiter: limiter.clone(),
@@ -126,10 +133,13 @@ impl Api {
                 clock: Arc::clone(clock),
             }),
             config: realtime_config(settings),
-            on_cache_cleared: Arc::new(move || cached.clear_cache()),
+            on_cache_cleared: Arc::new(move || {
+                cached.0.clear_cache();
+                cached.1.clear_cache();
+            }),
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
-        let routes = routes.merge(realtime.routes());
+        let routes = routes.merge(game.routes()).merge(realtime.routes());
         let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
         Ok(Self { router: tbg_web::router(state, routes), authenticator, realtime })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::jobs::{Job, Runner};
+use tbg_gamification::GameEvents;
 use tbg_mining::MiningEvents;
 use tbg_mining::jobs::{JobConfig, JobParts};
 use tbg_mining::live::LiveStore;
@@ -36,6 +37,7 @@ impl Process {
             Ok(())
         });
         self.start_consumer("jobs (mining events)", Arc::new(MiningEvents::new()), running, shutdown);
+        self.start_consumer("jobs (game events)", Arc::new(GameEvents::new()), running, shutdown);
         self.start_consumer("jobs (social events)", Arc::new(SocialEvents::new()), running, shutdown);
         let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
         let stop = shutdown.clone();
@@ -61,6 +63,7 @@ impl Process {
         })?;
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
+        jobs.extend(tbg_gamification::jobs(&self.pool, &self.clock, &self.bus)?);
         jobs.extend(tbg_social::jobs(&self.pool, &self.clock)?);
         Ok(jobs)
     }

@@ -54,7 +54,7 @@ async fn a_block_that_the_pool_and_the_finder_report_is_one_block_of_the_finder(
             "SELECT topic, user_id,
                     payload @> jsonb_build_object('block_id', (SELECT id FROM blocks), 'height', 900,
                                                   'user_id', user_id, 'reward_sats', 5000000000)
-             FROM domain_outbox",
+             FROM domain_outbox WHERE topic = 'BlockAttributed'",
         )
         .fetch_all(&game.db.pool)
         .await

@@ -1,10 +1,10 @@
-//! What a dashboard shows of the game: levels and the live streak (contract `gamification.md` §3.2, §3.3).
+//! Levels and the live streak (contract `gamification.md` §3.2, §3.3): whoever shows them uses these.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
-use tbg_core::period::IsoWeek;
+use crate::period::IsoWeek;
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
 /// Levels with their titles and the experience from which they hold.
-const LEVELS: [(i32, &str, i64); 15] = [
+pub const LEVELS: [(i32, &str, i64); 15] = [
     (1, "Nocoiner", 0),
     (2, "Curious Cat", 100),
     (3, "Hash Pupil", 600),
@@ -33,6 +33,10 @@ pub struct LevelState {
     pub xp_into_level: i64,
     /// Experience from it to the next.
     pub xp_for_level: i64,
+    /// The next level, and its title; the last level is its own next.
+    pub next_level: i32,
+    /// See `next_level`.
+    pub next_title: &'static str,
 }
 
 /// The level of `total_xp`. At the last level the bar is full: 1 of 1.
@@ -41,10 +45,22 @@ pub fn level_of(total_xp: i64) -> LevelState {
     let index = LEVELS.iter().rposition(|(_, _, from)| *from <= total_xp).unwrap_or(0);
     let (level, title, from) = LEVELS[index];
     match LEVELS.get(index + 1) {
-        Some((_, _, next)) => {
-            LevelState { level, title, xp_into_level: total_xp.max(0) - from, xp_for_level: next - from }
-        }
-        None => LevelState { level, title, xp_into_level: 1, xp_for_level: 1 },
+        Some((next_level, next_title, next)) => LevelState {
+            level,
+            title,
+            xp_into_level: total_xp.max(0) - from,
+            xp_for_level: next - from,
+            next_level: *next_level,
+            next_title,
+        },
+        None => LevelState {
+            level,
+            title,
+            xp_into_level: 1,
+            xp_for_level: 1,
+            next_level: level,
+            next_title: title,
+        },
     }
 }
 
@@ -53,6 +69,10 @@ pub fn level_of(total_xp: i64) -> LevelState {
 pub struct LiveStreak {
     /// Weeks.
     pub current: i32,
+    /// Missed weeks that can still be bridged.
+    pub freezes: i16,
+    /// Missed weeks that were bridged since the last active one.
+    pub frozen: u32,
     /// Whether this week counts already.
     pub is_active_this_week: bool,
     /// When it ends if nothing is mined; none without a streak.
@@ -67,17 +87,19 @@ pub fn live_streak(
     last_active_week: Option<&str>,
     now: DateTime<Utc>,
 ) -> LiveStreak {
-    let Some(last) = last_active_week.and_then(monday_of) else { return LiveStreak::default() };
-    let this = IsoWeek::of(now).monday();
-    let missed = ((this - last).num_weeks() - 1).max(0);
+    let Some(last) = last_active_week.and_then(IsoWeek::parse) else { return LiveStreak::default() };
+    let this = IsoWeek::of(now);
+    let missed = (this.weeks_since(last) - 1).max(0);
     if missed > i64::from(freezes) || stored == 0 {
         return LiveStreak { is_active_this_week: last >= this, ..LiveStreak::default() };
     }
-    let end = last.checked_add_days(Days::new(7 * (u64::from(freezes.unsigned_abs()) + 2)));
+    let end = last.plus(u32::from(freezes.unsigned_abs()) + 2).monday();
     LiveStreak {
         current: stored,
+        freezes: freezes - i16::try_from(missed).unwrap_or(0),
+        frozen: u32::try_from(missed).unwrap_or(0),
         is_active_this_week: last >= this,
-        expires_at: end.map(|end| end.and_time(NaiveTime::MIN).and_utc()),
+        expires_at: Some(end.and_time(NaiveTime::MIN).and_utc()),
     }
 }
 
@@ -85,12 +107,6 @@ pub fn live_streak(
 #[must_use]
 pub fn next_monday(now: DateTime<Utc>) -> DateTime<Utc> {
     IsoWeek::of(now).monday().and_time(NaiveTime::MIN).and_utc() + TimeDelta::weeks(1)
-}
-
-/// The Monday of `YYYY-Www`.
-fn monday_of(week: &str) -> Option<NaiveDate> {
-    let (year, week) = week.split_once("-W")?;
-    NaiveDate::from_isoywd_opt(year.parse().ok()?, week.parse().ok()?, Weekday::Mon)
 }
 
 #[cfg(test)]
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn levels_span_from_one_sum_to_the_next() {
         let state = |xp| {
-            let LevelState { level, title, xp_into_level, xp_for_level } = level_of(xp);
+            let LevelState { level, title, xp_into_level, xp_for_level, .. } = level_of(xp);
             (level, title, xp_into_level, xp_for_level)
         };
         assert_eq!(state(0), (1, "Nocoiner", 0, 100));

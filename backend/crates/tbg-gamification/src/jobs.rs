@@ -1,0 +1,168 @@
+//! Scheduled work (contract `gamification.md` §6). Jobs tell and check; no rule needs them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use sqlx::PgPool;
+use tbg_core::jobs::Job;
+use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
+use tbg_core::outbox::{self, DomainEvent};
+use tbg_core::period::IsoWeek;
+use tbg_core::progress::live_streak;
+use tbg_core::{Clock, UserId};
+
+use crate::metrics;
+use crate::rules::words;
+use crate::store::{self, StreakRow};
+
+/// Users in one statement.
+const CHUNK: i64 = 1_000;
+/// How far back the check looks.
+const CHECKED: TimeDelta = TimeDelta::hours(26);
+/// Weeks before the current one in which a streak that is alive was last active: one, and one per freeze.
+const ALIVE_WEEKS: u32 = 3;
+
+/// The jobs of the game.
+///
+/// # Errors
+/// Never in practice: when a schedule does not parse.
+pub fn jobs(pool: &PgPool, clock: &Arc<dyn Clock>, bus: &LiveBus) -> anyhow::Result<Vec<Job>> {
+    macro_rules! job {
+        ($name:literal, $schedule:literal, |$pool:ident, $now:ident, $bus:ident, $at:ident| $work:expr) => {{
+            let (pool, clock, bus) = (pool.clone(), Arc::clone(clock), bus.clone());
+            Job::new($name, $schedule, move |$at| {
+                let ($pool, $now, $bus) = (pool.clone(), clock.now(), bus.clone());
+                async move { $work.await }
+            })?
+        }};
+    }
+    Ok(vec![
+        job!("streak_warning", "0 18 * * SUN", |pool, now, bus, at| warn(&pool, &bus, at, now)),
+        job!("streak_week_close", "15 0 * * MON", |pool, now, bus, at| close_week(&pool, &bus, at, now)),
+        job!("badge_stats", "20 * * * *", |pool, now, _bus, _at| statistics(&pool, now)),
+        job!("gamification_check", "40 3 * * *", |pool, now, _bus, _at| async {
+            check(&pool, Some(now - CHECKED)).await.map(drop)
+        }),
+    ])
+}
+
+async fn statistics(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Result<()> {
+    store::keep_statistics(pool, now).await.context("badge statistics")
+}
+
+/// Whoever's streak is alive and who has not mined this week is told on Sunday evening; never after the week.
+async fn warn(pool: &PgPool, bus: &LiveBus, at: DateTime<Utc>, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let week = IsoWeek::of(at);
+    if IsoWeek::of(now) != week {
+        return Ok(());
+    }
+    notify(pool, bus, week, |row| {
+        let streak = live_streak(row.current_streak, row.freezes, Some(&row.last_active_week), now);
+        (streak.current > 0).then(|| {
+            let user = UserId(row.user_id);
+            let notice = words::streak_warning(user, streak.current, week, streak.freezes, now);
+            Notice {
+                events: vec![DomainEvent::Notify(notice)],
+                live: Some(("streak_warning", streak.current)),
+            }
+        })
+    })
+    .await
+    .map(drop)
+}
+
+/// Whoever's streak broke or was bridged in the week that has just closed is told.
+async fn close_week(
+    pool: &PgPool,
+    bus: &LiveBus,
+    at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let closed = IsoWeek::of(at).minus(1);
+    let broken = notify(pool, bus, closed.next(), |row| {
+        let last = IsoWeek::parse(&row.last_active_week)?;
+        let missed = closed.weeks_since(last);
+        let (freezes, user) = (i64::from(row.freezes), UserId(row.user_id));
+        if missed == freezes + 1 && row.current_streak >= 2 {
+            let notice = words::streak_broken(user, row.current_streak, closed, now);
+            let live = Some(("streak_broken", row.current_streak));
+            return Some(Notice { events: vec![DomainEvent::Notify(notice)], live });
+        }
+        (1..=freezes).contains(&missed).then(|| {
+            let left = i16::try_from(freezes - missed).unwrap_or(0);
+            let notice = words::streak_frozen(user, closed, left, now);
+            Notice { events: vec![DomainEvent::Notify(notice)], live: None }
+        })
+    })
+    .await?;
+    metrics::streaks_broken(broken);
+    Ok(())
+}
+
+/// What one user is told.
+struct Notice {
+    events: Vec<DomainEvent>,
+    /// Event and length of a `streak_update`.
+    live: Option<(&'static str, i32)>,
+}
+
+/// Tells users whose streak was last active in the weeks before `week`. Returns how many were told live.
+async fn notify(
+    pool: &PgPool,
+    bus: &LiveBus,
+    week: IsoWeek,
+    notice: impl Fn(&StreakRow) -> Option<Notice>,
+) -> anyhow::Result<usize> {
+    let weeks: Vec<String> = (1..=ALIVE_WEEKS + 1).map(|back| week.minus(back).to_string()).collect();
+    let (mut after, mut told) = (0, 0);
+    loop {
+        let mut tx = pool.begin().await?;
+        let rows = store::streaks(&mut tx, &weeks, after, CHUNK).await.context("streaks")?;
+        let Some(last) = rows.last() else { return Ok(told) };
+        after = last.user_id;
+        let (mut events, mut messages) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let Some(notice) = notice(row) else { continue };
+            events.extend(notice.events);
+            messages.extend(notice.live.map(|(event, length)| {
+                let fields = json!({ "event": event, "streak_length": length });
+                LiveMessage::personal(LiveEvent::StreakUpdate, UserId(row.user_id), fields)
+            }));
+        }
+        let written = outbox::write(&mut tx, &events).await?;
+        tx.commit().await?;
+        // A run that is repeated finds its notices written, and tells nobody twice.
+        if written > 0 {
+            told += messages.len();
+            bus.publish(&messages).await;
+        }
+    }
+}
+
+/// Checks users whose state changed since, all without `since`, and puts right what differs. Returns how many
+/// fields were wrong.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn check(pool: &PgPool, since: Option<DateTime<Utc>>) -> anyhow::Result<u64> {
+    let (mut after, mut wrong) = (0, 0);
+    loop {
+        let users = store::page_of_changed(pool, since, after, CHUNK).await?;
+        let Some(last) = users.last() else { return Ok(wrong) };
+        after = *last;
+        let mut tx = pool.begin().await?;
+        let drifts = store::repair(&mut tx, &users).await?;
+        tx.commit().await?;
+        for drift in drifts {
+            wrong += 1;
+            metrics::drift(drift.field);
+            tracing::error!(
+                user = drift.user_id,
+                field = drift.field,
+                "state differed from its sources and was repaired"
+            );
+        }
+    }
+}

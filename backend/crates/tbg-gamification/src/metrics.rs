@@ -1,0 +1,28 @@
+//! The game's numbers (contract `gamification.md` §6). All labels come from closed sets.
+
+use crate::rules::causes::Outcome;
+
+const XP: &str = "tbg_gamification_xp_awarded_total";
+const BADGES: &str = "tbg_gamification_badges_awarded_total";
+const LEVELS: &str = "tbg_gamification_level_ups_total";
+const BROKEN: &str = "tbg_gamification_streaks_broken_total";
+const DRIFT: &str = "tbg_gamification_drift_total";
+
+/// Counts what an outcome gave.
+pub(crate) fn count(outcome: &Outcome) {
+    for row in outcome.ledger.iter().filter(|row| row.grant.amount > 0) {
+        metrics::counter!(XP, "source" => row.grant.source).increment(row.grant.amount.unsigned_abs().into());
+    }
+    for earned in &outcome.earned {
+        metrics::counter!(BADGES, "badge_id" => earned.badge.slug.clone()).increment(1);
+    }
+    metrics::counter!(LEVELS).increment(outcome.level_ups.len() as u64);
+}
+
+pub(crate) fn streaks_broken(count: usize) {
+    metrics::counter!(BROKEN).increment(count as u64);
+}
+
+pub(crate) fn drift(field: &'static str) {
+    metrics::counter!(DRIFT, "field" => field).increment(1);
+}
