@@ -41,14 +41,18 @@ pub fn jobs(pool: &PgPool, clock: &Arc<dyn Clock>, bus: &LiveBus) -> anyhow::Res
     Ok(vec![
         job!("streak_warning", "0 18 * * SUN", |pool, now, bus, at| warn(&pool, &bus, at, now)),
         job!("streak_week_close", "15 0 * * MON", |pool, now, bus, at| close_week(&pool, &bus, at, now)),
-        job!("badge_stats", "20 * * * *", |pool, now, _bus, _at| statistics(&pool, now)),
+        job!("badge_stats", "20 * * * *", |pool, now, _bus, _at| keep_statistics(&pool, now)),
         job!("gamification_check", "40 3 * * *", |pool, now, _bus, _at| async {
             check(&pool, Some(now - CHECKED)).await.map(drop)
         }),
     ])
 }
 
-async fn statistics(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Result<()> {
+/// Counts the holders of each badge, and their part of all players.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn keep_statistics(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Result<()> {
     store::keep_statistics(pool, now).await.context("badge statistics")
 }
 

@@ -34,7 +34,7 @@ use tbg_core::Clock;
 use tbg_web::Routes;
 
 pub use crate::consumer::GameEvents;
-pub use crate::jobs::{check, jobs};
+pub use crate::jobs::{check, jobs, keep_statistics};
 pub use crate::operator::{GRANTABLE, adjust_xp, grant_badge, parse_reference};
 pub use crate::reactor::GameReactor;
 use crate::store::BadgeRow;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{admin, user, wallet};
+use crate::commands::{admin, game, user, wallet};
 
 /// The Bitcoin Game: every share of a solo miner counts.
 ///
@@ -32,8 +32,8 @@ pub enum Command {
     Replay(Replay),
     /// Make a pool's events up, the same ones for the same seed
     Simulate(Simulate),
-    /// Recompute the derived tables from the archive of events
-    Rebuild,
+    /// Recompute derived tables from the events and ledgers
+    Rebuild(Rebuild),
     /// List refused events, or try them again
     DeadLetters(DeadLetters),
     /// Make and use throwaway wallets, to try the game without one at hand
@@ -42,6 +42,10 @@ pub enum Command {
     Admin(admin::Admin),
     /// Ban a user, or end a ban
     User(user::User),
+    /// Grant a badge that only people can verify
+    Badge(game::Badge),
+    /// Correct a user's experience
+    Xp(game::Xp),
     /// Check that nobody changed the audit log
     Audit(Audit),
     /// Make keys that sign tokens
@@ -108,6 +112,26 @@ pub enum Role {
     Jobs,
     /// All of them
     All,
+}
+
+/// Recomputes what is derived, and gives the same rows. The writer waits meanwhile for mining's.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg rebuild                          everything
+  tbg rebuild --domain gamification    sums, levels and streaks, from ledger, awards and calendar")]
+pub struct Rebuild {
+    /// One domain only
+    #[arg(long, value_enum)]
+    pub domain: Option<Domain>,
+}
+
+/// A domain with derived tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Domain {
+    /// Rollups, bests, blocks
+    Mining,
+    /// Sums, levels, streaks
+    Gamification,
 }
 
 /// Applies events of an NDJSON file (plain or .gz): envelopes, or lines of the raw log. An event that was

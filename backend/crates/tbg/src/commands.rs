@@ -5,6 +5,7 @@ mod audit;
 mod dead_letters;
 mod dev;
 mod doctor;
+pub mod game;
 mod healthcheck;
 pub mod keys;
 mod rebuild;
@@ -33,7 +34,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate(&settings()?).await?,
         Command::Replay(args) => replay::run(&args, &settings()?).await?,
         Command::Simulate(args) => simulate::run(&args).await?,
-        Command::Rebuild => rebuild::run(&settings()?).await?,
+        Command::Rebuild(args) => rebuild::run(&args, &settings()?).await?,
+        Command::Badge(args) => game::badge(&args, &settings()?).await?,
+        Command::Xp(args) => game::xp(&args, &settings()?).await?,
         Command::DeadLetters(args) => dead_letters::run(&args, &settings()?).await?,
         Command::Wallet(args) => wallet::run(&args, &settings()?)?,
         Command::Admin(args) => admin::run(&args, &settings()?).await?,

@@ -1,23 +1,37 @@
 //! `tbg rebuild`: the derived tables, from the archive.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgPool};
 use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db};
 
+use crate::cli::{Domain, Rebuild};
 use crate::roles::mining_config;
 
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
     let pool = db::pool(settings)?;
+    let wants = |domain| args.domain.is_none_or(|one| one == domain);
+    if wants(Domain::Mining) {
+        mining(&pool, settings).await?;
+    }
+    if wants(Domain::Gamification) {
+        let wrong = tbg_gamification::check(&pool, None).await?;
+        tbg_gamification::keep_statistics(&pool, SystemClock.now()).await?;
+        println!("The game: {wrong} field(s) differed from ledger, awards and calendar, and are put right.");
+    }
+    Ok(())
+}
+
+async fn mining(pool: &PgPool, settings: &Settings) -> anyhow::Result<()> {
     let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(settings)?).await?;
     let bar = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
     let rebuilt =
-        tbg_mining::rebuild(&pool, &mut conn, mining_config(settings), |events| bar.set_position(events))
+        tbg_mining::rebuild(pool, &mut conn, mining_config(settings), |events| bar.set_position(events))
             .await?;
     bar.finish_and_clear();
     let now = SystemClock.now();
-    tbg_operations::recompute_totals(&pool, now, tbg_operations::TOTALS_REPLAY).await?;
+    tbg_operations::recompute_totals(pool, now, tbg_operations::TOTALS_REPLAY).await?;
     match rebuilt.since {
         Some(since) => println!("Rebuilt from {} archived events since {since}.", rebuilt.events),
         None => println!("The archive is empty: nothing to rebuild from."),

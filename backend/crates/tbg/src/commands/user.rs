@@ -40,7 +40,7 @@ pub struct Verdict {
     pub reason: String,
 }
 
-fn parse_reason(text: &str) -> Result<String, String> {
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     let reason = text.trim();
     let length = reason.chars().count();
     if length == 0 || length > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
