@@ -20,6 +20,8 @@ use tbg_core::{Clock, MockClock, UserId};
 use tbg_engine::decode::decode_text;
 use tbg_engine::push::Publisher;
 use tbg_engine::{AfterCommit as _, Engine};
+use tbg_games::rules::lottery::SaltKey;
+use tbg_games::{Cycle, CycleConfig, LiveRanking, Ranking};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
 use tbg_mining::live::{LiveCommit, LiveStore};
 use tbg_mining::{Mining, MiningApiConfig};
@@ -58,6 +60,13 @@ pub fn keys() -> Keys {
 /// Limits that no test reaches by accident.
 pub const GENEROUS: Limits =
     Limits { unauth: 100_000, user: 100_000, api_key: 100_000, websocket: 100_000, auth_endpoint: 100_000 };
+
+/// When draws are due: as in production.
+const LOTTERY: CycleConfig = CycleConfig {
+    freeze_grace: chrono::TimeDelta::seconds(600),
+    reveal_delay: chrono::TimeDelta::seconds(300),
+    watermark_wait: chrono::TimeDelta::seconds(3600),
+};
 
 /// The API of a test.
 pub struct App {
@@ -228,6 +237,13 @@ impl App {
             clock: Arc::clone(&clock),
             caches: false,
         });
+        let games = tbg_games::Games::new(tbg_games::Parts {
+            pool: db.pool.clone(),
+            clock: Arc::clone(&clock),
+            ranking: Ranking::new(manager.clone()),
+            config: LOTTERY,
+            unknown_network_difficulty: 1e14,
+        });
         let origins = Origins::of(Environment::Test, None);
         let realtime = Realtime::new(tbg_realtime::Parts {
             auth: Arc::clone(&auth),
@@ -259,7 +275,7 @@ impl App {
             trusted_proxies: "0.0.0.0/32".parse().into_iter().collect(),
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
-        let routes = routes.merge(game.routes()).merge(realtime.routes());
+        let routes = routes.merge(game.routes()).merge(games.routes()).merge(realtime.routes());
         Wired { router: tbg_web::router(state, routes), auth, bus, realtime }
     }
 
@@ -272,13 +288,23 @@ impl App {
         let commit = LiveCommit::new(self.live.clone(), self.db.pool.clone());
         let live = commit.committed(&outcome.batch, now).await;
         outcome.pushes.extend(live);
+        LiveRanking::new(Ranking::new(self.redis.manager())).committed(&outcome.batch, now).await;
         Publisher::default().publish(&mut self.redis.manager(), outcome.pushes, now).await;
+    }
+
+    /// The lottery's cycle, with the key of the contract's examples.
+    #[must_use]
+    pub fn cycle(&self) -> Cycle {
+        let mut key = [0; 32];
+        (0..32).zip(&mut key).for_each(|(number, byte)| *byte = number);
+        Cycle { pool: self.db.pool.clone(), bus: self.bus.clone(), key: SaltKey::new(key), config: LOTTERY }
     }
 
     /// Drains the outbox consumers.
     pub async fn consume(&self) {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let handlers: [Arc<dyn Handle>; 3] = [
+        let handlers: [Arc<dyn Handle>; 4] = [
+            Arc::new(tbg_games::GamesEvents::new()),
             Arc::new(tbg_mining::MiningEvents::new()),
             Arc::new(tbg_gamification::GameEvents::new()),
             Arc::new(tbg_social::SocialEvents::new()),
@@ -308,6 +334,8 @@ impl App {
             },
         })
         .expect("jobs");
+        let ranking = Ranking::new(self.redis.manager());
+        jobs.extend(tbg_games::jobs(&self.cycle(), &ranking, &clock).expect("jobs"));
         jobs.extend(tbg_gamification::jobs(&self.db.pool, &clock, &self.bus).expect("jobs"));
         jobs.extend(tbg_social::jobs(&self.db.pool, &clock).expect("jobs"));
         let job = jobs.iter().find(|job| job.name() == name).unwrap_or_else(|| panic!("no job {name}"));

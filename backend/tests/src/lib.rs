@@ -22,6 +22,7 @@ use tbg_bitcoin::Network;
 use tbg_core::db;
 use tbg_engine::decode::{check_age, decode_text};
 use tbg_engine::{Engine, Outcome, PoolEvent};
+use tbg_games::LotteryReactor;
 use tbg_gamification::GameReactor;
 use tbg_local::{Durability, Redis};
 use tbg_mining::{MiningConfig, MiningReactor};
@@ -155,6 +156,7 @@ pub fn engine() -> Engine {
     Engine::new()
         .with(MiningReactor::new(MiningConfig { network: Network::Mainnet, persist_raw: true }))
         .with(GameReactor::new())
+        .with(LotteryReactor::new())
 }
 
 /// A database with an engine in front: the path of a share without the sources.

@@ -150,6 +150,14 @@ settings! {
     ws_reject_with_close_code: bool = false;
     /// Seconds that statistics may be old; 0 computes them for each request.
     dashboard_cache_ttl_seconds: u64 = 10;
+    /// 64 hex digits behind the salts of the lottery. A secret; never change it within a week.
+    lottery_salt_key: Secret = Secret::default();
+    /// Seconds from the end of a week until its lottery may be frozen.
+    lottery_freeze_grace_seconds: u32 = 600;
+    /// Seconds from the freeze until the draw.
+    lottery_reveal_delay_seconds: u32 = 300;
+    /// Seconds that a freeze waits for shares that are still on their way.
+    lottery_watermark_wait_seconds: u32 = 3600;
     /// Seconds without a share after which a worker is offline.
     worker_timeout_seconds: u32 = 600;
     /// Seconds between hashrate snapshots; the charts expect 300.

@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use crate::UserId;
 
+/// Large events in one statement.
+const WRITTEN_AT_ONCE: usize = 50;
+
 /// Something that happened in one domain and that others react to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -102,6 +105,37 @@ pub enum DomainEvent {
         /// The operator's reference.
         reference: String,
     },
+    /// A week's lottery was drawn; a large draw is several events.
+    LotteryDrawn {
+        /// Row in `lottery_draws`.
+        draw_id: i64,
+        /// The week.
+        week_iso: String,
+        /// The first instant after it.
+        week_end: DateTime<Utc>,
+        /// When it was drawn.
+        drawn_at: DateTime<Utc>,
+        /// Entries of the whole draw.
+        total_participants: i32,
+        /// Results of this event's part.
+        results: Vec<LotteryResult>,
+        /// Which part, from 0; part of the key only.
+        #[serde(skip)]
+        chunk: usize,
+    },
+    /// A game was played for the first time in a week.
+    GamePlayed {
+        /// Who.
+        user_id: UserId,
+        /// Row in `game_sessions`.
+        session_id: i64,
+        /// As it is stored.
+        game_type: Cow<'static, str>,
+        /// The week.
+        week_iso: String,
+        /// The player's rank in a week that is drawn; else 0.
+        weekly_rank: i32,
+    },
     /// An operator corrected the user's experience.
     XpAdjusted {
         /// Whose.
@@ -115,6 +149,19 @@ pub enum DomainEvent {
     },
     /// A row for `notifications`, written by the domain that owns them.
     Notify(Notification),
+}
+
+/// A participant's result in a draw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LotteryResult {
+    /// Who.
+    pub user_id: i64,
+    /// From 1.
+    pub rank: i32,
+    /// Per cent of the participants who are behind.
+    pub percentile: f64,
+    /// Experience.
+    pub xp: i32,
 }
 
 /// A row of `notifications` (contract `social.md` §1).
@@ -174,6 +221,8 @@ impl DomainEvent {
             Self::GiftRedeemed { .. } => "GiftRedeemed",
             Self::NodeVerified { .. } => "NodeVerified",
             Self::XpAdjusted { .. } => "XpAdjusted",
+            Self::LotteryDrawn { .. } => "LotteryDrawn",
+            Self::GamePlayed { .. } => "GamePlayed",
             Self::Notify(_) => "Notify",
         }
     }
@@ -198,6 +247,8 @@ impl DomainEvent {
             Self::NodeVerified { reference, .. } | Self::XpAdjusted { reference, .. } => {
                 format!("{}:{reference}", self.topic())
             }
+            Self::LotteryDrawn { draw_id, chunk, .. } => format!("{}:{draw_id}:{chunk}", self.topic()),
+            Self::GamePlayed { session_id, .. } => format!("{}:{session_id}", self.topic()),
             Self::Notify(row) => format!("{}:{}:{}", self.topic(), row.user_id, row.dedupe_key),
         }
     }
@@ -215,7 +266,9 @@ impl DomainEvent {
             | Self::BadgeEarned { user_id, .. }
             | Self::GiftRedeemed { user_id, .. }
             | Self::NodeVerified { user_id, .. }
-            | Self::XpAdjusted { user_id, .. } => Some(*user_id),
+            | Self::XpAdjusted { user_id, .. }
+            | Self::GamePlayed { user_id, .. } => Some(*user_id),
+            Self::LotteryDrawn { .. } => None,
             Self::Notify(row) => Some(row.user_id),
         }
     }
@@ -234,6 +287,9 @@ impl DomainEvent {
             }
             Self::AddressProven { .. } => &["mining"],
             Self::PrivacyChanged { .. } | Self::UserBanned { .. } => &["competition", "social"],
+            Self::LotteryDrawn { .. } => &["gamification", "social"],
+            // Personal activity will want it.
+            Self::GamePlayed { .. } => &[],
             Self::UserDeleted { .. } => {
                 &["mining", "gamification", "games", "competition", "social", "education"]
             }
@@ -274,6 +330,18 @@ pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u6
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The same for events of any size and number, some at a time.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn write_chunks(conn: &mut PgConnection, events: Vec<DomainEvent>) -> Result<u64, sqlx::Error> {
+    let mut written = 0;
+    for chunk in events.chunks(WRITTEN_AT_ONCE) {
+        written += write(conn, chunk).await?;
+    }
+    Ok(written)
 }
 
 /// An event as its consumer reads it.

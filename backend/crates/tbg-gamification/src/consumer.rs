@@ -62,6 +62,7 @@ struct CoopBlock {
 #[derive(Deserialize)]
 struct Draw {
     week_iso: String,
+    drawn_at: Option<DateTime<Utc>>,
     results: Vec<DrawResult>,
 }
 
@@ -264,6 +265,7 @@ fn education(amount: i32, what: &str, words: &str, id: &Id, title: &str, user: U
 
 /// Experience by rank is in the event: the draw decided it (contract `games.md` §2.8).
 fn lottery(draw: Draw, at: DateTime<Utc>) -> Vec<Caused> {
+    let at = draw.drawn_at.unwrap_or(at);
     let week = draw.week_iso;
     let paid = draw.results.into_iter().filter(|result| result.xp > 0);
     paid.map(|result| {

@@ -3,12 +3,13 @@
 use anyhow::Context as _;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tbg_core::UserId;
 use tbg_core::consumer::Handle;
 use tbg_core::live::{LiveEvent, LiveMessage};
-use tbg_core::outbox::{Notification, Pending};
+use tbg_core::outbox::{LotteryResult, Notification, Pending};
 
 use crate::rules::{self, MAX_AGE, MAX_PUSH_AGE};
 use crate::store::{self, Stored};
@@ -40,6 +41,9 @@ impl Handle for SocialEvents {
         event: &Pending,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Vec<LiveMessage>> {
+        if event.topic == "LotteryDrawn" {
+            return lottery(conn, &event.payload, now).await;
+        }
         let user = event.user_id.context("the event names no user")?;
         match event.topic.as_str() {
             "Notify" => {
@@ -120,6 +124,36 @@ async fn block(
             .collect();
         messages.extend(deliver(conn, notices, now).await?);
     }
+}
+
+/// A drawn week, as far as it is told.
+#[derive(Deserialize)]
+struct Drawn {
+    week_iso: String,
+    week_end: DateTime<Utc>,
+    drawn_at: DateTime<Utc>,
+    total_participants: i32,
+    results: Vec<LotteryResult>,
+}
+
+/// Every participant is told of their place, unless the week is long over.
+async fn lottery(
+    conn: &mut PgConnection,
+    payload: &Value,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<LiveMessage>> {
+    let drawn: Drawn = serde_json::from_value(payload.clone()).context("a draw that does not read")?;
+    if drawn.drawn_at > drawn.week_end + rules::RESULTS_ARE_NEWS {
+        return Ok(Vec::new());
+    }
+    let notices = drawn
+        .results
+        .iter()
+        .map(|result| {
+            rules::lottery_result(result, &drawn.week_iso, drawn.total_participants, drawn.drawn_at)
+        })
+        .collect();
+    deliver(conn, notices, now).await
 }
 
 /// A badge that is rare enough is told to everybody.

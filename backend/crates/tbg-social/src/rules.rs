@@ -2,13 +2,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tbg_core::UserId;
-use tbg_core::outbox::Notification;
+use tbg_core::outbox::{LotteryResult, Notification};
 use tbg_core::text::with_commas;
 
 /// A cause older than this is no news.
 pub(crate) const MAX_AGE: TimeDelta = TimeDelta::hours(24);
 /// A cause older than this is stored, not pushed.
 pub(crate) const MAX_PUSH_AGE: TimeDelta = TimeDelta::seconds(60);
+/// A draw later than that after its week is told to nobody.
+pub(crate) const RESULTS_ARE_NEWS: TimeDelta = TimeDelta::days(8);
 /// New miners in one row of the feed.
 const NEW_MINERS_SLOT_SECONDS: i64 = 60;
 /// Rare badges of a kind in one row of the feed.
@@ -81,6 +83,27 @@ pub(crate) fn any_block(
         title: "Block Found!".to_owned(),
         description: Some(format!("{finder} found block #{}", with_commas(height.unsigned_abs().into()))),
         ..own_block(user, block_id, height, found_at)
+    }
+}
+
+/// Somebody took part in a lottery.
+pub(crate) fn lottery_result(
+    result: &LotteryResult,
+    week: &str,
+    participants: i32,
+    at: DateTime<Utc>,
+) -> Notification {
+    let LotteryResult { rank, xp, .. } = result;
+    Notification {
+        user_id: UserId(result.user_id),
+        kind: "competition".into(),
+        subtype: "lottery_results".into(),
+        title: "Weekly Lottery Results".to_owned(),
+        description: Some(format!("You placed #{rank} of {participants} in {week}: +{xp} XP")),
+        action_url: Some("/games".into()),
+        action_label: Some("Play Now".into()),
+        dedupe_key: format!("lottery_results:{week}"),
+        created_at: at,
     }
 }
 

@@ -50,6 +50,8 @@ pub enum ErrorCode {
     EmailAccountRequired,
     /// The cursor was not made by this endpoint.
     InvalidCursor,
+    /// No such game.
+    InvalidGameType,
     /// No credential was sent.
     AuthRequired,
     /// Not an access token of ours.
@@ -94,6 +96,14 @@ pub enum ErrorCode {
     PersonalBestNotFound,
     /// No block of ours at this height.
     BlockNotFound,
+    /// No such game.
+    GameNotFound,
+    /// No completed draw yet.
+    LotteryNoResults,
+    /// No draw of this week, or not yet.
+    LotteryDrawNotFound,
+    /// The caller took no part in this week.
+    LotteryEntryNotFound,
     /// No such badge, or not one that can be earned.
     BadgeNotFound,
     /// No such celebration of this user, or it was acknowledged before.
@@ -116,6 +126,8 @@ pub enum ErrorCode {
     DisplayNameTaken,
     /// No more API keys can be made.
     ApiKeyLimit,
+    /// Neither the current week nor one that was drawn with the caller in it.
+    WeekNotPlayable,
     /// The cache is being cleared already.
     CacheClearRunning,
     /// The body is larger than the limit.
@@ -158,7 +170,8 @@ impl ErrorCode {
             | Self::TokenUsed
             | Self::EmailAlreadyVerified
             | Self::EmailAccountRequired
-            | Self::InvalidCursor => StatusCode::BAD_REQUEST,
+            | Self::InvalidCursor
+            | Self::InvalidGameType => StatusCode::BAD_REQUEST,
             Self::AuthRequired
             | Self::AuthTokenInvalid
             | Self::AuthTokenExpired
@@ -181,6 +194,10 @@ impl ErrorCode {
             | Self::WorkerNotFound
             | Self::PersonalBestNotFound
             | Self::BlockNotFound
+            | Self::GameNotFound
+            | Self::LotteryNoResults
+            | Self::LotteryDrawNotFound
+            | Self::LotteryEntryNotFound
             | Self::BadgeNotFound
             | Self::CelebrationNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -192,6 +209,7 @@ impl ErrorCode {
             | Self::WalletLimit
             | Self::DisplayNameTaken
             | Self::ApiKeyLimit
+            | Self::WeekNotPlayable
             | Self::CacheClearRunning => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{admin, game, user, wallet};
+use crate::commands::{admin, game, lottery, user, wallet};
 
 /// The Bitcoin Game: every share of a solo miner counts.
 ///
@@ -42,6 +42,8 @@ pub enum Command {
     Admin(admin::Admin),
     /// Ban a user, or end a ban
     User(user::User),
+    /// Verify a weekly draw, or run the steps that are due
+    Lottery(lottery::Lottery),
     /// Grant a badge that only people can verify
     Badge(game::Badge),
     /// Correct a user's experience

@@ -8,6 +8,7 @@ mod doctor;
 pub mod game;
 mod healthcheck;
 pub mod keys;
+pub mod lottery;
 mod rebuild;
 mod replay;
 mod serve;
@@ -21,6 +22,7 @@ use tbg_core::config::{Loaded, Settings, Sources};
 use tbg_core::{db, telemetry};
 
 use crate::cli::{Cli, Command};
+use crate::commands::lottery::LotteryAction;
 use crate::roles;
 
 /// Runs a command.
@@ -35,6 +37,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(&args, &settings()?).await?,
         Command::Simulate(args) => simulate::run(&args).await?,
         Command::Rebuild(args) => rebuild::run(&args, &settings()?).await?,
+        Command::Lottery(args) => match args.action {
+            LotteryAction::Verify(args) => return lottery::verify_file(&args),
+            LotteryAction::RunDue(args) => lottery::run_due(&args, &settings()?).await?,
+        },
         Command::Badge(args) => game::badge(&args, &settings()?).await?,
         Command::Xp(args) => game::xp(&args, &settings()?).await?,
         Command::DeadLetters(args) => dead_letters::run(&args, &settings()?).await?,

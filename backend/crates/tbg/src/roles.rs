@@ -3,6 +3,7 @@
 mod api;
 mod gauges;
 mod jobs;
+mod lottery;
 mod running;
 
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,7 @@ use tbg_engine::source::spool::Spool;
 use tbg_engine::source::streams::{READS_PER_BATCH, ReadLimits};
 use tbg_engine::source::{QUEUE_CAPACITY, socket};
 use tbg_engine::writer::Writer;
+use tbg_games::{LiveRanking, LotteryReactor, Ranking};
 use tbg_gamification::GameReactor;
 use tbg_mining::live::{LiveCommit, LiveStore};
 use tbg_mining::{MiningConfig, MiningReactor};
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::gauges::Gauges;
+pub use self::lottery::cycle;
 use self::running::Running;
 use crate::cli::Role;
 
@@ -170,10 +173,13 @@ impl Process {
                 reads: READS_PER_BATCH,
                 collect: Duration::from_millis(settings.ingest_flush_ms),
             },
-            after_commit: Arc::new([Arc::new(LiveCommit::new(
-                LiveStore::new(tbg_core::redis::manager(&client)?),
-                self.pool.clone(),
-            ))]),
+            after_commit: Arc::new([
+                Arc::new(LiveCommit::new(
+                    LiveStore::new(tbg_core::redis::manager(&client)?),
+                    self.pool.clone(),
+                )),
+                Arc::new(LiveRanking::new(Ranking::new(tbg_core::redis::manager(&client)?))),
+            ]),
             on_batch: None,
         };
         let shutdown = shutdown.clone();
@@ -217,7 +223,10 @@ impl Process {
 
 /// The reactors of this deployment, in order.
 pub fn engine(settings: &Settings) -> Engine {
-    Engine::new().with(MiningReactor::new(mining_config(settings))).with(GameReactor::new())
+    Engine::new()
+        .with(MiningReactor::new(mining_config(settings)))
+        .with(GameReactor::new())
+        .with(LotteryReactor::new())
 }
 
 /// How mining reacts in this deployment.

@@ -174,6 +174,8 @@ async fn every_route_admits_exactly_whom_its_class_names() {
             .replace("{height}", "840000")
             .replace("{slug}", "first_share")
             .replace("{celebration_id}", "1")
+            .replace("{week}", "2026-W08")
+            .replace("{game}", "hammer")
             .replace("{id}", "01936000-0000-7000-8000-000000000001");
         assert!(!path.contains('{'), "give {template} a value for the matrix");
         for actor in ACTORS {

@@ -14,6 +14,7 @@ mod identity;
 mod ingest;
 mod jobs;
 mod limiter;
+mod lottery;
 mod mail;
 mod mining;
 mod openapi;

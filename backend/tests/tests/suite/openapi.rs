@@ -69,7 +69,9 @@ fn walk(document: &Value, schema: &Value, place: &str, unbounded: &mut Vec<Strin
     };
     for kind in kinds {
         let fault = match kind {
-            "object" if schema["additionalProperties"] != Value::Bool(false) => "admits other keys",
+            "object" if schema["additionalProperties"] != Value::Bool(false) && !has("maxProperties") => {
+                "admits other keys"
+            }
             "array" if !has("maxItems") => "has no maxItems",
             "integer" | "number" if !(has("enum") || has("minimum") && has("maximum")) => "has no bounds",
             "string" if has("enum") || has("const") || schema["format"] == "date-time" => continue,

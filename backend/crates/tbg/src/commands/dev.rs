@@ -115,6 +115,8 @@ fn settings(args: &Dev, dir: &Path, urls: Option<(String, String)>) -> anyhow::R
         environment.insert("TBG_REDIS_URL".to_owned(), redis_url);
         let key = demo::signing_key(dir)?.display().to_string();
         environment.entry("TBG_JWT_PRIVATE_KEY_FILE".to_owned()).or_insert(key);
+        let key = demo::lottery_key(dir)?.display().to_string();
+        environment.entry("TBG_LOTTERY_SALT_KEY_FILE".to_owned()).or_insert(key);
     }
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let mut default = |name: &str, value: String| {

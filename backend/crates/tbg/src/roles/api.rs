@@ -16,6 +16,7 @@ use tbg_core::config::{Environment, Settings};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
 use tbg_core::{Clock, UserId};
+use tbg_games::{Games, Ranking};
 use tbg_gamification::Game;
 use tbg_identity::mail::{MailConfig, Mailer};
 use tbg_identity::{Hasher, Identity, IdentityConfig};
@@ -26,7 +27,7 @@ use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
 use tbg_web::limit::{Limiter, Limits};
 use tbg_web::{Origins, WebParts, WebState};
 
-use super::VERSION;
+use super::{VERSION, lottery};
 use crate::commands::keys::new_private_key;
 
 /// The API, ready to be served.
@@ -119,6 +120,13 @@ impl Api {
             clock: Arc::clone(clock),
             caches: true,
         });
+        let games = Games::new(tbg_games::Parts {
+            pool: pool.clone(),
+            clock: Arc::clone(clock),
+            ranking: Ranking::new(redis.clone()),
+            config: lottery::config(settings),
+            unknown_network_difficulty: unknown_difficulty(settings.btc_network),
+        });
         let cached = (mining.clone(), game.clone());
         let realtime = Realtime::new(tbg_realtime::Parts {
             auth: Arc::clone(&authenticator),
@@ -139,7 +147,7 @@ impl Api {
             }),
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
-        let routes = routes.merge(game.routes()).merge(realtime.routes());
+        let routes = routes.merge(game.routes()).merge(games.routes()).merge(realtime.routes());
         let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
         Ok(Self { router: tbg_web::router(state, routes), authenticator, realtime })
     }
@@ -189,6 +197,11 @@ fn realtime_config(settings: &Settings) -> RealtimeConfig {
         app_ping: settings.ws_app_ping,
         reject_with_close_code: settings.ws_reject_with_close_code,
     }
+}
+
+/// What stands for the network's difficulty while nobody has heard it (contract `games.md` §2.2).
+fn unknown_difficulty(network: tbg_bitcoin::Network) -> f64 {
+    if network == tbg_bitcoin::Network::Mainnet { 1e14 } else { 1.0 }
 }
 
 /// The keys of tokens. Development and tests may go without one: then tokens end with the process.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::jobs::{Job, Runner};
+use tbg_games::{GamesEvents, Ranking};
 use tbg_gamification::GameEvents;
 use tbg_mining::MiningEvents;
 use tbg_mining::jobs::{JobConfig, JobParts};
@@ -12,7 +13,7 @@ use tbg_social::SocialEvents;
 use tokio_util::sync::CancellationToken;
 
 use super::running::Running;
-use super::{Process, api};
+use super::{Process, api, lottery};
 
 impl Process {
     pub(super) fn start_jobs(
@@ -38,6 +39,7 @@ impl Process {
         });
         self.start_consumer("jobs (mining events)", Arc::new(MiningEvents::new()), running, shutdown);
         self.start_consumer("jobs (game events)", Arc::new(GameEvents::new()), running, shutdown);
+        self.start_consumer("jobs (games events)", Arc::new(GamesEvents::new()), running, shutdown);
         self.start_consumer("jobs (social events)", Arc::new(SocialEvents::new()), running, shutdown);
         let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
         let stop = shutdown.clone();
@@ -64,6 +66,9 @@ impl Process {
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_gamification::jobs(&self.pool, &self.clock, &self.bus)?);
+        let cycle = lottery::cycle(&self.settings, &self.pool, &self.bus)?;
+        let ranking = Ranking::new(tbg_core::redis::manager(&client)?);
+        jobs.extend(tbg_games::jobs(&cycle, &ranking, &self.clock)?);
         jobs.extend(tbg_social::jobs(&self.pool, &self.clock)?);
         Ok(jobs)
     }

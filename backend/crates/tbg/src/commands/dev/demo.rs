@@ -49,6 +49,16 @@ pub fn signing_key(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The file with the key behind the lottery's salts, made at the first start.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn lottery_key(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("lottery_salt_key");
+    read_or_make(&path, || Ok(tbg_games::rules::lottery::hex(&bytes::<32>(&SystemEntropy))))?;
+    Ok(path)
+}
+
 /// The text of a file that only its owner may read; makes it if it is missing.
 fn read_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
     if path.exists() {

@@ -1,0 +1,398 @@
+//! A week's life (contract `games.md` §2.7): opened, frozen once ingest has caught up, drawn after its root is
+//! public. The clock decides when, never who.
+
+use anyhow::Context as _;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tbg_core::UserId;
+use tbg_core::audit::{self, Action, Entry as AuditEntry};
+use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
+use tbg_core::outbox::{self, DomainEvent, LotteryResult};
+use tbg_core::period::IsoWeek;
+
+use crate::metrics;
+use crate::rules::lottery::{
+    self, Entry, NO_SEAL, SaltKey, by_rank, hex, percentile, percentile_hundredths, tree, xp_of,
+};
+use crate::store::{self, Committed, DrawState, Frozen, ResultRow};
+
+/// Weeks of one run.
+const MAX_WEEKS: i64 = 520;
+/// Event times may run so far ahead of the clock: then all of a week has been seen.
+const AHEAD: TimeDelta = TimeDelta::seconds(300);
+/// A draw of a week that ended longer ago is told to nobody.
+const NEWS_FOR: TimeDelta = TimeDelta::days(8);
+/// Results in one domain event.
+const EVENT_CHUNK: usize = 500;
+const ANONYMOUS: &str = "Anonymous";
+
+/// When steps are due.
+#[derive(Clone, Copy, Debug)]
+pub struct CycleConfig {
+    /// From the end of a week until it may be frozen.
+    pub freeze_grace: TimeDelta,
+    /// From the freeze until the draw.
+    pub reveal_delay: TimeDelta,
+    /// How long a freeze waits for ingest, from when the draw was first seen to be due.
+    pub watermark_wait: TimeDelta,
+}
+
+/// What the cycle stands on.
+#[derive(Clone)]
+pub struct Cycle {
+    /// The primary database.
+    pub pool: PgPool,
+    /// Tells who looks.
+    pub bus: LiveBus,
+    /// Behind the salts.
+    pub key: SaltKey,
+    /// When.
+    pub config: CycleConfig,
+}
+
+/// What has become of a week.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WeekStatus {
+    /// The week.
+    pub week_iso: String,
+    /// open, processing or completed.
+    pub status: &'static str,
+    /// Entries; 0 while it is open.
+    pub total_participants: i32,
+    /// Root of the entries, once they are frozen.
+    pub merkle_root: Option<String>,
+}
+
+/// Whether waits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// As configured.
+    Kept,
+    /// An operator skips them; the end of the week never.
+    Skipped,
+}
+
+/// The first instant after a week.
+fn end_of(monday: NaiveDate) -> DateTime<Utc> {
+    IsoWeek::of_day(monday).next().monday().and_time(NaiveTime::MIN).and_utc()
+}
+
+impl Cycle {
+    /// Takes all due steps of all weeks, oldest first. Running twice at once does each step once.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was done stays done.
+    pub async fn run(&self, now: DateTime<Utc>, waits: Waits) -> anyhow::Result<Vec<WeekStatus>> {
+        self.open_weeks(now).await.context("opening weeks")?;
+        let current = IsoWeek::of(now).monday();
+        let mut weeks = Vec::new();
+        let mut overdue = 0;
+        for monday in store::unfinished(&self.pool, current, MAX_WEEKS).await? {
+            let status =
+                self.advance(monday, now, waits).await.with_context(|| format!("week of {monday}"))?;
+            let may_go_on = status.status != "open";
+            overdue +=
+                usize::from(status.status != "completed" && now > end_of(monday) + TimeDelta::hours(2));
+            weeks.push(status);
+            if !may_go_on {
+                break;
+            }
+        }
+        metrics::overdue(overdue);
+        Ok(weeks)
+    }
+
+    /// Makes rows from the first week with shares to the current one.
+    async fn open_weeks(&self, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        let Some(start) = store::chain_start(&self.pool).await? else { return Ok(()) };
+        let current = IsoWeek::of(now);
+        let newest = store::newest(&self.pool).await?;
+        let from = newest.map_or(IsoWeek::of_day(start), |monday| IsoWeek::of_day(monday).next());
+        let count = current.weeks_since(from) + 1;
+        let weeks: Vec<IsoWeek> = (0..count.clamp(0, MAX_WEEKS))
+            .filter_map(|n| u32::try_from(n).ok())
+            .map(|n| from.plus(n))
+            .collect();
+        if weeks.is_empty() {
+            return Ok(());
+        }
+        let mondays: Vec<NaiveDate> = weeks.iter().map(|week| week.monday()).collect();
+        let names: Vec<String> = weeks.iter().map(ToString::to_string).collect();
+        store::open(&self.pool, &mondays, &names).await
+    }
+
+    /// Takes the due steps of one week.
+    async fn advance(
+        &self,
+        monday: NaiveDate,
+        now: DateTime<Utc>,
+        waits: Waits,
+    ) -> anyhow::Result<WeekStatus> {
+        let mut status = WeekStatus {
+            week_iso: IsoWeek::of_day(monday).to_string(),
+            status: "open",
+            total_participants: 0,
+            merkle_root: None,
+        };
+        self.freeze(monday, now, waits).await?;
+        status.status = self.draw(monday, now, waits).await?;
+        if let Some(draw) = store::draw(&self.pool, Some(&status.week_iso)).await? {
+            status.total_participants = draw.total_participants;
+            status.merkle_root = draw.merkle_root.as_deref().map(hex);
+        }
+        Ok(status)
+    }
+
+    /// Freezes a week if it is due: from here its root is public.
+    async fn freeze(
+        &self,
+        monday: NaiveDate,
+        now: DateTime<Utc>,
+        waits: Waits,
+    ) -> anyhow::Result<Option<Frozen>> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        let Some(draw) = store::hold(&mut tx, monday).await? else { return Ok(None) };
+        if draw.status != "open" || now < end_of(monday) + self.grace(waits) {
+            return Ok(None);
+        }
+        if !self.may_freeze(&mut tx, &draw, now, waits).await? {
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let frozen = self.freeze_now(&mut tx, &draw, now).await?;
+        tx.commit().await?;
+        let week = IsoWeek::of_day(monday);
+        tracing::info!(%week, entries = frozen.participants, root = hex(&frozen.root), seal = hex(&frozen.seal), "the week's entries are frozen");
+        Ok(Some(frozen))
+    }
+
+    fn grace(&self, waits: Waits) -> TimeDelta {
+        if waits == Waits::Skipped { TimeDelta::zero() } else { self.config.freeze_grace }
+    }
+
+    /// Whether all shares of the week have been seen, or were waited for long enough.
+    async fn may_freeze(
+        &self,
+        conn: &mut PgConnection,
+        draw: &DrawState,
+        now: DateTime<Utc>,
+        waits: Waits,
+    ) -> anyhow::Result<bool> {
+        let due_seen = match draw.due_seen_at {
+            Some(seen) => seen,
+            None => store::note_due(conn, draw.id, now).await?,
+        };
+        let previous = store::previous(conn, draw.week_start).await?;
+        if previous.is_some_and(|(status, _)| status == "open") {
+            return Ok(false);
+        }
+        if waits == Waits::Skipped || now >= due_seen + self.config.watermark_wait {
+            return Ok(true);
+        }
+        let seen = store::watermark(conn).await?;
+        Ok(seen.is_some_and(|seen| seen >= end_of(draw.week_start) + AHEAD))
+    }
+
+    async fn freeze_now(
+        &self,
+        conn: &mut PgConnection,
+        draw: &DrawState,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Frozen> {
+        let week = IsoWeek::of_day(draw.week_start);
+        let last_instant = end_of(draw.week_start) - TimeDelta::microseconds(1);
+        let entrants = store::entrants(conn, draw.week_start, last_instant).await?;
+        let mut committed: Vec<Committed> = entrants
+            .into_iter()
+            .map(|entrant| {
+                let salt = self.key.salt(week, entrant.user_id);
+                let commitment = lottery::commitment(week, &salt, &entrant.btc_address);
+                Committed { entrant, salt, commitment }
+            })
+            .collect();
+        committed.sort_unstable_by_key(|entry| entry.commitment);
+        let leaves = committed.iter().map(|entry| entry_of(entry).leaf(week)).collect();
+        let levels = tree(leaves);
+        let root = levels.last().and_then(|level| level.first()).copied().context("a tree has a root")?;
+        let previous_seal = match store::previous(conn, draw.week_start).await? {
+            Some((_, Some(seal))) => seal.try_into().ok().context("a seal has 32 bytes")?,
+            _ => NO_SEAL,
+        };
+        let frozen = Frozen {
+            participants: i32::try_from(committed.len()).context("too many entries")?,
+            shares: committed.iter().map(|entry| entry.entrant.total_shares).sum(),
+            root,
+            previous_seal,
+            seal: lottery::seal(&previous_seal, week, committed.len() as u64, &root),
+            key_id: self.key.id(),
+        };
+        store::insert_entries(conn, draw.id, &committed).await?;
+        if !committed.is_empty() {
+            store::insert_levels(conn, draw.id, &levels).await?;
+        }
+        store::set_frozen(conn, draw.id, &frozen, now).await?;
+        let details = json!({
+            "week": week.to_string(), "n": frozen.participants, "root": hex(&root), "seal": hex(&frozen.seal),
+        });
+        let entry = AuditEntry::new(Action::LotteryFrozen, "lottery").on(week.to_string()).details(details);
+        audit::record(conn, &entry).await.context("audit")?;
+        Ok(frozen)
+    }
+
+    /// Draws a frozen week if it is due. Returns where the week is now.
+    async fn draw(
+        &self,
+        monday: NaiveDate,
+        now: DateTime<Utc>,
+        waits: Waits,
+    ) -> anyhow::Result<&'static str> {
+        let mut tx = self.pool.begin().await?;
+        let Some(draw) = store::hold(&mut tx, monday).await? else { return Ok("open") };
+        let frozen_at = match (draw.status.as_str(), draw.frozen_at) {
+            ("completed", _) => return Ok("completed"),
+            ("processing", Some(at)) => at,
+            _ => return Ok("open"),
+        };
+        if waits == Waits::Kept && now < frozen_at + self.config.reveal_delay {
+            return Ok("processing");
+        }
+        let messages = draw_now(&mut tx, &draw, now).await?;
+        tx.commit().await?;
+        metrics::drawn();
+        self.bus.publish(&messages).await;
+        Ok("completed")
+    }
+}
+
+fn entry_of(entry: &Committed) -> Entry {
+    Entry {
+        commitment: entry.commitment,
+        best_difficulty: entry.entrant.best_difficulty,
+        best_time_us: entry.entrant.best_time.timestamp_micros(),
+        total_shares: entry.entrant.total_shares.unsigned_abs(),
+    }
+}
+
+/// Ranks, pays and tells, in the transaction that holds the draw.
+async fn draw_now(
+    conn: &mut PgConnection,
+    draw: &DrawState,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<LiveMessage>> {
+    let mut rows = store::entries(conn, draw.id, draw.week_start).await?;
+    rows.sort_by_cached_key(|row| Ranked(row_entry(row)));
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let results: Vec<ResultRow> = (1..)
+        .zip(rows)
+        .map(|(rank, row)| ResultRow {
+            user_id: row.user_id,
+            rank,
+            best_difficulty: row.best_difficulty,
+            best_hash: row.best_hash,
+            total_shares: row.total_shares,
+            xp: if row.is_paid { xp_of(rank) } else { 0 },
+            percentile_hundredths: i32::try_from(percentile_hundredths(rank.into(), count)).unwrap_or(0),
+        })
+        .collect();
+    store::insert_results(conn, draw.id, &results, now).await?;
+    let winner = results.first().map(|first| (UserId(first.user_id), first.best_difficulty));
+    let sum_best: f64 = results.iter().map(|row| row.best_difficulty).sum();
+    store::set_completed(conn, draw.id, winner, sum_best, now).await?;
+    outbox::write_chunks(conn, events(draw, &results, now)).await?;
+    let week = IsoWeek::of_day(draw.week_start);
+    let details = json!({ "week": week.to_string(), "n": count, "winner": winner.map(|(user, _)| user) });
+    let entry = AuditEntry::new(Action::LotteryDrawn, "lottery").on(week.to_string()).details(details);
+    audit::record(conn, &entry).await.context("audit")?;
+    tracing::info!(%week, participants = count, "the week is drawn");
+    match winner {
+        Some(winner) if now <= end_of(draw.week_start) + NEWS_FOR => {
+            tell(conn, draw, winner, count, now).await
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Orders entries as a draw does.
+#[derive(PartialEq)]
+struct Ranked(Entry);
+
+impl Eq for Ranked {}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        by_rank(&self.0, &other.0)
+    }
+}
+
+fn row_entry(row: &store::EntryRow) -> Entry {
+    Entry {
+        commitment: row.commitment.as_slice().try_into().unwrap_or_default(),
+        best_difficulty: row.best_difficulty,
+        best_time_us: row.best_time.timestamp_micros(),
+        total_shares: row.total_shares.unsigned_abs(),
+    }
+}
+
+/// The results for other domains; of an empty draw one event without results.
+fn events(draw: &DrawState, results: &[ResultRow], drawn_at: DateTime<Utc>) -> Vec<DomainEvent> {
+    let week = IsoWeek::of_day(draw.week_start);
+    let total_participants = i32::try_from(results.len()).unwrap_or(i32::MAX);
+    let event = |chunk: usize, results: &[ResultRow]| DomainEvent::LotteryDrawn {
+        draw_id: draw.id,
+        week_iso: week.to_string(),
+        week_end: end_of(draw.week_start),
+        drawn_at,
+        total_participants,
+        results: results
+            .iter()
+            .map(|row| LotteryResult {
+                user_id: row.user_id,
+                rank: row.rank,
+                percentile: percentile(row.rank.into(), total_participants.into()),
+                xp: row.xp,
+            })
+            .collect(),
+        chunk,
+    };
+    if results.is_empty() {
+        return vec![event(0, &[])];
+    }
+    results.chunks(EVENT_CHUNK).enumerate().map(|(chunk, results)| event(chunk, results)).collect()
+}
+
+/// The feed and the sockets.
+async fn tell(
+    conn: &mut PgConnection,
+    draw: &DrawState,
+    (winner, difficulty): (UserId, f64),
+    count: i64,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<LiveMessage>> {
+    let week = IsoWeek::of_day(draw.week_start).to_string();
+    let name = store::public_name(conn, winner).await?.unwrap_or_else(|| ANONYMOUS.to_owned());
+    let text = format!("{name} topped the {week} lottery");
+    let key = format!("lottery:{week}");
+    let metadata =
+        json!({ "key": key, "week_iso": week, "difficulty": difficulty, "total_participants": count });
+    let id = store::add_feed_row(conn, winner, &text, &metadata, &key, now).await?;
+    let drawn = json!({
+        "draw_id": draw.id, "week_iso": week, "total_participants": count, "winner": name, "user_id": winner,
+    });
+    let mut messages = vec![LiveMessage::global_kept_for(LiveEvent::LotteryDrawn, Some(winner), drawn)];
+    messages.extend(id.map(|id| {
+        let item = json!({
+            "id": id, "type": "competition", "text": text, "description": null, "time": now, "metadata": metadata,
+        });
+        LiveMessage::global(LiveEvent::FeedItem, json!({ "item": item }))
+    }));
+    Ok(messages)
+}

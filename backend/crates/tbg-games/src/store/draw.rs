@@ -1,0 +1,387 @@
+//! A week's life (contract `games.md` §2.7): every step is one transaction that holds the draw's row.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::TryStreamExt as _;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use tbg_core::UserId;
+
+use crate::rules::lottery::Hash;
+
+/// Rows of one statement.
+const CHUNK: usize = 10_000;
+
+/// The state of a draw.
+#[derive(Clone, Debug)]
+pub(crate) struct DrawState {
+    pub id: i64,
+    pub week_start: NaiveDate,
+    pub status: String,
+    pub due_seen_at: Option<DateTime<Utc>>,
+    pub frozen_at: Option<DateTime<Utc>>,
+}
+
+/// The Monday from which weeks are drawn; none while nobody has mined.
+pub(crate) async fn chain_start(pool: &PgPool) -> Result<Option<NaiveDate>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT coalesce((SELECT min(week_start) FROM lottery_draws), (SELECT min(week_start) FROM weekly_best_diff))"
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Makes rows for the weeks that have none.
+pub(crate) async fn open(pool: &PgPool, weeks: &[NaiveDate], names: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO lottery_draws (week_iso, week_start, week_end)
+         SELECT name, monday, monday + 6 FROM unnest($1::DATE[], $2::TEXT[]) AS w (monday, name) ORDER BY monday
+         ON CONFLICT DO NOTHING",
+        weeks,
+        names
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The oldest draws that are not completed, of weeks before `before`.
+pub(crate) async fn unfinished(
+    pool: &PgPool,
+    before: NaiveDate,
+    at_most: i64,
+) -> Result<Vec<NaiveDate>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT week_start FROM lottery_draws WHERE status <> 'completed' AND week_start < $1
+         ORDER BY week_start LIMIT $2",
+        before,
+        at_most
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The newest week that has a row.
+pub(crate) async fn newest(pool: &PgPool) -> Result<Option<NaiveDate>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT max(week_start) FROM lottery_draws").fetch_one(pool).await
+}
+
+/// A draw, held until the end of the transaction.
+pub(crate) async fn hold(
+    conn: &mut PgConnection,
+    week_start: NaiveDate,
+) -> Result<Option<DrawState>, sqlx::Error> {
+    sqlx::query_as!(
+        DrawState,
+        "SELECT id, week_start, status, due_seen_at, frozen_at FROM lottery_draws WHERE week_start = $1 FOR UPDATE",
+        week_start
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Notes that a draw was seen to be due.
+pub(crate) async fn note_due(
+    conn: &mut PgConnection,
+    draw: i64,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, sqlx::Error> {
+    let seen = sqlx::query_scalar!(
+        r#"UPDATE lottery_draws SET due_seen_at = coalesce(due_seen_at, $2) WHERE id = $1 RETURNING due_seen_at AS "seen!""#,
+        draw,
+        now
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(seen)
+}
+
+/// The newest share that was committed.
+pub(crate) async fn watermark(conn: &mut PgConnection) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT max_share_ts FROM lottery_watermark WHERE id = 1").fetch_optional(conn).await
+}
+
+/// Status and seal of the draw before a week.
+pub(crate) async fn previous(
+    conn: &mut PgConnection,
+    week_start: NaiveDate,
+) -> Result<Option<(String, Option<Vec<u8>>)>, sqlx::Error> {
+    let row =
+        sqlx::query!("SELECT status, seal FROM lottery_draws WHERE week_start = $1::DATE - 7", week_start)
+            .fetch_optional(conn)
+            .await?;
+    Ok(row.map(|row| (row.status, row.seal)))
+}
+
+/// Somebody who takes part in a week.
+pub(crate) struct Entrant {
+    pub user_id: i64,
+    pub btc_address: String,
+    pub best_difficulty: f64,
+    pub best_time: DateTime<Utc>,
+    pub total_shares: i64,
+}
+
+/// Everybody who takes part in a week, the rows of a user's addresses merged.
+pub(crate) async fn entrants(
+    conn: &mut PgConnection,
+    week_start: NaiveDate,
+    last_instant: DateTime<Utc>,
+) -> Result<Vec<Entrant>, sqlx::Error> {
+    sqlx::query_as!(
+        Entrant,
+        r#"SELECT DISTINCT ON (w.user_id) w.user_id AS "user_id!", w.btc_address, w.best_difficulty,
+                  coalesce(w.best_share_time, $2) AS "best_time!",
+                  (sum(w.total_shares) OVER (PARTITION BY w.user_id))::BIGINT AS "total_shares!"
+           FROM weekly_best_diff w
+           JOIN users u ON u.id = w.user_id AND NOT u.is_banned AND NOT u.is_test AND u.deleted_at IS NULL
+           WHERE w.week_start = $1 AND w.best_difficulty > 0 AND w.best_difficulty < 'Infinity'
+           ORDER BY w.user_id, w.best_difficulty DESC, coalesce(w.best_share_time, $2), w.btc_address"#,
+        week_start,
+        last_instant
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// An entrant with what is published of them.
+pub(crate) struct Committed {
+    pub entrant: Entrant,
+    pub salt: Hash,
+    pub commitment: Hash,
+}
+
+/// Writes the entries in leaf order.
+pub(crate) async fn insert_entries(
+    conn: &mut PgConnection,
+    draw: i64,
+    entries: &[Committed],
+) -> Result<(), sqlx::Error> {
+    for (chunk, first) in entries.chunks(CHUNK).zip((0_i32..).step_by(CHUNK)) {
+        let leaves: Vec<i32> = (first..).take(chunk.len()).collect();
+        let users: Vec<i64> = chunk.iter().map(|entry| entry.entrant.user_id).collect();
+        let addresses: Vec<String> = chunk.iter().map(|entry| entry.entrant.btc_address.clone()).collect();
+        let salts: Vec<Vec<u8>> = chunk.iter().map(|entry| entry.salt.to_vec()).collect();
+        let commitments: Vec<Vec<u8>> = chunk.iter().map(|entry| entry.commitment.to_vec()).collect();
+        let bests: Vec<f64> = chunk.iter().map(|entry| entry.entrant.best_difficulty).collect();
+        let times: Vec<DateTime<Utc>> = chunk.iter().map(|entry| entry.entrant.best_time).collect();
+        let shares: Vec<i64> = chunk.iter().map(|entry| entry.entrant.total_shares).collect();
+        sqlx::query!(
+            "INSERT INTO lottery_entries
+                 (draw_id, leaf_index, user_id, btc_address, salt, commitment, best_difficulty, best_time, total_shares)
+             SELECT $1, * FROM unnest($2::INT[], $3::BIGINT[], $4::TEXT[], $5::BYTEA[], $6::BYTEA[], $7::FLOAT8[],
+                                      $8::TIMESTAMPTZ[], $9::BIGINT[])",
+            draw,
+            &leaves,
+            &users,
+            &addresses,
+            &salts,
+            &commitments,
+            &bests,
+            &times,
+            &shares
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes the levels of the tree.
+pub(crate) async fn insert_levels(
+    conn: &mut PgConnection,
+    draw: i64,
+    levels: &[Vec<Hash>],
+) -> Result<(), sqlx::Error> {
+    for (level, hashes) in (0_i16..).zip(levels) {
+        sqlx::query!(
+            "INSERT INTO lottery_tree_levels (draw_id, level, hashes) VALUES ($1, $2, $3)",
+            draw,
+            level,
+            hashes.concat()
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// What a freeze publishes.
+pub(crate) struct Frozen {
+    pub participants: i32,
+    pub shares: i64,
+    pub root: Hash,
+    pub previous_seal: Hash,
+    pub seal: Hash,
+    pub key_id: String,
+}
+
+/// Marks a draw as frozen.
+pub(crate) async fn set_frozen(
+    conn: &mut PgConnection,
+    draw: i64,
+    frozen: &Frozen,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE lottery_draws SET status = 'processing', frozen_at = $2, total_participants = $3, total_shares = $4,
+             merkle_root = $5, previous_seal = $6, seal = $7, salt_key_id = $8
+         WHERE id = $1 AND status = 'open'",
+        draw,
+        now,
+        frozen.participants,
+        frozen.shares,
+        frozen.root.as_slice(),
+        frozen.previous_seal.as_slice(),
+        frozen.seal.as_slice(),
+        frozen.key_id
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// An entry of a draw.
+pub(crate) struct EntryRow {
+    pub user_id: i64,
+    pub commitment: Vec<u8>,
+    pub best_difficulty: f64,
+    pub best_time: DateTime<Utc>,
+    pub total_shares: i64,
+    /// Whether experience is paid.
+    pub is_paid: bool,
+    /// The hash that the pool reported with the best.
+    pub best_hash: Option<String>,
+}
+
+/// The entries of a draw, in leaf order.
+pub(crate) async fn entries(
+    conn: &mut PgConnection,
+    draw: i64,
+    week_start: NaiveDate,
+) -> Result<Vec<EntryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EntryRow,
+        r#"SELECT e.user_id, e.commitment, e.best_difficulty, e.best_time, e.total_shares,
+                  (NOT u.is_banned AND u.deleted_at IS NULL) AS "is_paid!", h.hash AS "best_hash?"
+           FROM lottery_entries e JOIN users u ON u.id = e.user_id
+           LEFT JOIN weekly_best_hashes h
+             ON h.user_id = e.user_id AND h.week_start = $2 AND h.best_difficulty = e.best_difficulty
+           WHERE e.draw_id = $1 ORDER BY e.leaf_index"#,
+        draw,
+        week_start
+    )
+    .fetch(conn)
+    .try_collect()
+    .await
+}
+
+/// A participant's result.
+pub(crate) struct ResultRow {
+    pub user_id: i64,
+    pub rank: i32,
+    pub best_difficulty: f64,
+    pub best_hash: Option<String>,
+    pub total_shares: i64,
+    pub xp: i32,
+    /// Per cent, in hundredths.
+    pub percentile_hundredths: i32,
+}
+
+/// Writes the results.
+pub(crate) async fn insert_results(
+    conn: &mut PgConnection,
+    draw: i64,
+    rows: &[ResultRow],
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    for chunk in rows.chunks(CHUNK) {
+        let users: Vec<i64> = chunk.iter().map(|row| row.user_id).collect();
+        let ranks: Vec<i32> = chunk.iter().map(|row| row.rank).collect();
+        let bests: Vec<f64> = chunk.iter().map(|row| row.best_difficulty).collect();
+        let hashes: Vec<Option<String>> = chunk.iter().map(|row| row.best_hash.clone()).collect();
+        let shares: Vec<i64> = chunk.iter().map(|row| row.total_shares).collect();
+        let xp: Vec<i32> = chunk.iter().map(|row| row.xp).collect();
+        let percentiles: Vec<i32> = chunk.iter().map(|row| row.percentile_hundredths).collect();
+        sqlx::query!(
+            "INSERT INTO lottery_results
+                 (draw_id, user_id, rank, best_difficulty, best_hash, total_shares, xp_awarded, percentile, created_at)
+             SELECT $1, user_id, rank, best, hash, shares, xp, percentile / 100.0, $9
+             FROM unnest($2::BIGINT[], $3::INT[], $4::FLOAT8[], $5::TEXT[], $6::BIGINT[], $7::INT[], $8::INT[])
+                  AS n (user_id, rank, best, hash, shares, xp, percentile)",
+            draw,
+            &users,
+            &ranks,
+            &bests,
+            &hashes as &[Option<String>],
+            &shares,
+            &xp,
+            &percentiles,
+            now
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Marks a draw as completed.
+pub(crate) async fn set_completed(
+    conn: &mut PgConnection,
+    draw: i64,
+    winner: Option<(UserId, f64)>,
+    sum_best: f64,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE lottery_draws SET status = 'completed', drawn_at = $2, winner_user_id = $3, winning_difficulty = $4,
+             sum_best_difficulty = $5
+         WHERE id = $1 AND status = 'processing'",
+        draw,
+        now,
+        winner.map(|(user, _)| user.0),
+        winner.map(|(_, difficulty)| difficulty),
+        sum_best
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The name under which a user may be shown in a draw.
+pub(crate) async fn public_name(
+    conn: &mut PgConnection,
+    user: UserId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(u.display_name, 'Miner-' || left(u.btc_address, 8), 'Miner') AS "name!"
+           FROM users u LEFT JOIN user_settings s ON s.user_id = u.id
+           WHERE u.id = $1 AND NOT u.is_banned AND u.deleted_at IS NULL
+             AND coalesce((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE)
+             AND coalesce((s.privacy ->> 'showOnLeaderboard')::BOOLEAN, TRUE)"#,
+        user.0
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// A row of the public feed about a draw; its id, if it is new.
+pub(crate) async fn add_feed_row(
+    conn: &mut PgConnection,
+    winner: UserId,
+    title: &str,
+    metadata: &Value,
+    key: &str,
+    at: DateTime<Utc>,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "INSERT INTO activity_feed (event_type, user_id, title, metadata, created_at, dedupe_key)
+         VALUES ('competition', $1, $2, $3, $4, $5) ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",
+        winner.0,
+        title,
+        metadata,
+        at,
+        key
+    )
+    .fetch_optional(conn)
+    .await
+}

@@ -1,0 +1,104 @@
+//! `tbg lottery`: verify draws, run due steps.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use tbg_core::audit::{self, Action, Entry};
+use tbg_core::config::Settings;
+use tbg_core::live::LiveBus;
+use tbg_core::{Clock as _, SystemClock};
+use tbg_games::Waits;
+use tbg_games::rules::proof::{MAX_FILE_BYTES, verify};
+
+use super::admin::connect;
+use crate::roles;
+
+/// The weekly lottery: verify a draw from its public file, or run the steps that are due.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  curl -o draw.json https://api.thebitcoingame.com/api/v1/lottery/proofs/2026-W09/file
+  tbg lottery verify draw.json       exit code 0: every number follows from the entries
+  tbg lottery run-due                what the jobs do every minute")]
+pub struct Lottery {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: LotteryAction,
+}
+
+/// What can be done.
+#[derive(Subcommand)]
+pub enum LotteryAction {
+    /// Check a draw file or one's own proof; needs no network
+    Verify(Verify),
+    /// Take the steps that are due now
+    RunDue(RunDue),
+}
+
+/// A file.
+#[derive(Args)]
+pub struct Verify {
+    /// A draw file or a proof; `-` reads standard input
+    pub file: PathBuf,
+}
+
+/// Whether to wait.
+#[derive(Args)]
+pub struct RunDue {
+    /// Skip the waits after a week's end; never the end itself. The audit log keeps it
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Exit code of a file that is not what it says.
+const MISMATCH: u8 = 1;
+/// Exit code of a file that cannot be read.
+const UNREADABLE: u8 = 2;
+
+pub fn verify_file(args: &Verify) -> anyhow::Result<ExitCode> {
+    let text = match read(&args.file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{}: {error:#}", args.file.display());
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    };
+    match verify(&text) {
+        Ok(report) => {
+            println!("{}", serde_json::to_string(&report)?);
+            Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(MISMATCH) })
+        }
+        Err(malformed) => {
+            eprintln!("{}: {}", args.file.display(), malformed.0);
+            Ok(ExitCode::from(UNREADABLE))
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let limit = MAX_FILE_BYTES + 1;
+    if path == Path::new("-") {
+        std::io::stdin().take(limit).read_to_end(&mut text)?;
+    } else {
+        std::fs::File::open(path)?.take(limit).read_to_end(&mut text)?;
+    }
+    anyhow::ensure!(text.len() as u64 <= MAX_FILE_BYTES, "larger than 256 MiB");
+    Ok(text)
+}
+
+pub async fn run_due(args: &RunDue, settings: &Settings) -> anyhow::Result<()> {
+    let pool = connect(settings).await?;
+    let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?);
+    let waits = if args.no_wait { Waits::Skipped } else { Waits::Kept };
+    if args.no_wait {
+        let mut conn = pool.acquire().await?;
+        let entry = Entry::new(Action::LotteryForced, "lottery");
+        audit::record(&mut conn, &entry).await.context("audit")?;
+    }
+    let weeks = roles::cycle(settings, &pool, &bus)?.run(SystemClock.now(), waits).await?;
+    println!("{}", serde_json::to_string(&weeks)?);
+    Ok(())
+}
