@@ -6,7 +6,7 @@ WITH_SERVERS := target/debug/with-servers --
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
-	bench-front-door bench-reads bench-sockets races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	bench-front-door bench-reads bench-sockets bench-draw races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -69,6 +69,11 @@ bench-sockets: setup  ## Idle sockets, fan-out, share to frame (ARGS="--idle-sec
 	$(CARGO) build --release --locked -p tbg -p tbg-tests
 	$(CARGO) build --locked -p tbg-local
 	cd backend && ulimit -n 65536 && $(WITH_SERVERS) target/release/bench-sockets $(ARGS)
+
+bench-draw: setup  ## A weekly draw over a million entries (ARGS="--entries 100000")
+	$(CARGO) build --release --locked -p tbg -p tbg-tests
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) target/release/bench-draw $(ARGS)
 
 docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs chromium)
 	$(CARGO) build --release --locked -p tbg

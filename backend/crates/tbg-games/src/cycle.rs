@@ -317,7 +317,7 @@ async fn draw_now(
 
 /// Orders entries as a draw does.
 #[derive(PartialEq)]
-struct Ranked(Entry);
+pub(crate) struct Ranked(pub(crate) Entry);
 
 impl Eq for Ranked {}
 
@@ -333,7 +333,7 @@ impl Ord for Ranked {
     }
 }
 
-fn row_entry(row: &store::EntryRow) -> Entry {
+pub(crate) fn row_entry(row: &store::EntryRow) -> Entry {
     Entry {
         commitment: row.commitment.as_slice().try_into().unwrap_or_default(),
         best_difficulty: row.best_difficulty,

@@ -14,6 +14,7 @@
 //! never changes, except that a deleted user's salt and address go; no address in any answer but the owner's
 //! proof.
 
+mod check;
 mod consumer;
 mod cycle;
 mod jobs;
@@ -32,6 +33,7 @@ use tbg_core::Clock;
 use tbg_web::Routes;
 use tokio::sync::Semaphore;
 
+pub use crate::check::check;
 pub use crate::consumer::GamesEvents;
 pub use crate::cycle::{Cycle, CycleConfig, Waits, WeekStatus};
 pub use crate::jobs::jobs;

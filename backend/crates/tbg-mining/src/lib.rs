@@ -44,6 +44,7 @@ use tbg_web::Routes;
 pub use adoption::MiningEvents;
 pub use reactor::{MiningConfig, MiningReactor};
 pub use rebuild::{Rebuilt, rebuild};
+pub use store::account::has_mined;
 
 use crate::cache::StatsCache;
 use crate::live::LiveStore;

@@ -182,9 +182,7 @@ async fn gather(operations: &Operations) -> Result<AdminStats, ApiError> {
         miners: store::miners(&mut conn, now).await?,
         shares: store::shares(&mut conn, now).await?,
         blocks: store::blocks(&mut conn).await?,
-        // Nothing yet: the ledger of experience, the awards of badges and the draws of the lottery come with
-        // the tables xp_ledger, user_badges and lottery_draws.
-        game: AdminGameStats::default(),
+        game: store::game(&mut conn).await?,
         system: AdminSystemStats {
             database_bytes: system.database_bytes,
             redis_used_bytes,

@@ -134,6 +134,8 @@ pub enum Domain {
     Mining,
     /// Sums, levels, streaks
     Gamification,
+    /// Trees, seals and results of the lottery, from its entries
+    Games,
 }
 
 /// Applies events of an NDJSON file (plain or .gz): envelopes, or lines of the raw log. An event that was

@@ -42,7 +42,7 @@ struct Args {
 }
 
 /// Every route with its bar: requests a second and p95 in milliseconds, where the issue names one.
-const ROUTES: [(&str, Option<(f64, f64)>); 12] = [
+const ROUTES: [(&str, Option<(f64, f64)>); 15] = [
     ("/api/v1/mining/summary", Some((15_000.0, 20.0))),
     ("/api/v1/mining/stats", Some((15_000.0, 20.0))),
     ("/api/v1/mining/workers", None),
@@ -55,6 +55,9 @@ const ROUTES: [(&str, Option<(f64, f64)>); 12] = [
     ("/api/v1/mining/uptime", None),
     ("/api/v1/dashboard/stats", None),
     ("/api/v1/dashboard/feed", None),
+    ("/api/v1/badges", Some((12_000.0, 20.0))),
+    ("/api/v1/users/me/gamification", Some((12_000.0, 20.0))),
+    ("/api/v1/games/weekly", Some((12_000.0, 20.0))),
 ];
 
 #[tokio::main]

@@ -281,7 +281,8 @@ async fn a_rebuild_says_from_what_it_rebuilt() {
     let full = on(&db, &["rebuild"]).await;
 
     let expected = "The archive is empty: nothing to rebuild from.\n\
-                    The game: 0 field(s) differed from ledger, awards and calendar, and are put right.\n";
+                    The game: 0 field(s) differed from ledger, awards and calendar, and are put right.\n\
+                    The lottery: 0 draw(s) follow from their entries.\n";
     assert_eq!((empty.code, empty.out.as_str()), (Some(0), expected));
     assert!(full.code == Some(0) && full.out.starts_with("Rebuilt from 1 archived events"), "{full:?}");
     assert_eq!(db.number("SELECT total FROM hourly_shares").await, 1);

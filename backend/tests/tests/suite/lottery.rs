@@ -108,6 +108,8 @@ async fn verified(text: &str) -> (Option<i32>, Value) {
 async fn examples_3_and_5_the_draw_of_the_five() {
     let app = drawn().await;
 
+    let (draws, wrong) = tbg_games::check(&app.db.pool).await.unwrap();
+    assert_eq!((draws, wrong.len()), (1, 0), "the draw follows from its entries");
     let latest = read(&app, 3, "/lottery/results").await;
     let ranks: Vec<(i64, i64, f64)> = latest["top_10"]
         .as_array()

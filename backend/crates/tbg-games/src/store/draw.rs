@@ -385,3 +385,43 @@ pub(crate) async fn add_feed_row(
     .fetch_optional(conn)
     .await
 }
+
+/// A draw past its freeze.
+pub(crate) struct SealedRow {
+    pub id: i64,
+    pub week_start: NaiveDate,
+    pub status: String,
+    pub merkle_root: Vec<u8>,
+    pub previous_seal: Vec<u8>,
+    pub seal: Vec<u8>,
+}
+
+/// All draws past their freeze, in the order of weeks.
+pub(crate) async fn sealed(conn: &mut PgConnection) -> Result<Vec<SealedRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SealedRow,
+        r#"SELECT id, week_start, status, merkle_root AS "merkle_root!", previous_seal AS "previous_seal!", seal AS "seal!"
+           FROM lottery_draws WHERE status <> 'open' ORDER BY week_start"#
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// The stored levels of a draw's tree.
+pub(crate) async fn levels(conn: &mut PgConnection, draw: i64) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT hashes FROM lottery_tree_levels WHERE draw_id = $1 ORDER BY level", draw)
+        .fetch_all(conn)
+        .await
+}
+
+/// Who has which rank and percentile (in hundredths) in a draw, by rank.
+pub(crate) async fn ranks(conn: &mut PgConnection, draw: i64) -> Result<Vec<(i64, i32, i32)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT user_id, rank, (percentile * 100)::INT AS "percentile!" FROM lottery_results
+           WHERE draw_id = $1 ORDER BY rank"#,
+        draw
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.user_id, row.rank, row.percentile)).collect())
+}

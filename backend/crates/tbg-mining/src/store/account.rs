@@ -22,3 +22,16 @@ pub(crate) async fn load(conn: &mut PgConnection, user: UserId) -> Result<Accoun
     .await?;
     Ok(row.unwrap_or(Account { address: None, is_verified: false }))
 }
+
+/// Whether an address ever had an accepted share.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn has_mined(conn: &mut PgConnection, address: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM weekly_best_diff WHERE btc_address = $1) AS "has_mined!""#,
+        address
+    )
+    .fetch_one(conn)
+    .await
+}

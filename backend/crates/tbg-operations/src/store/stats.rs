@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::stats::{AdminAuditStats, AdminBlockStats, AdminMinerStats, AdminShareStats, AdminUserStats};
+use crate::stats::{
+    AdminAuditStats, AdminBlockStats, AdminGameStats, AdminMinerStats, AdminShareStats, AdminUserStats,
+};
 
 /// What the database knows of the system.
 pub(crate) struct SystemRow {
@@ -84,6 +86,18 @@ pub(crate) async fn blocks(conn: &mut PgConnection) -> Result<AdminBlockStats, s
                   (SELECT block_height FROM blocks ORDER BY found_at DESC, id DESC LIMIT 1) AS last_height,
                   max(found_at) AS last_found_at
            FROM blocks"#
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// What the game gave: sums over players and badges, never over the ledger.
+pub(crate) async fn game(conn: &mut PgConnection) -> Result<AdminGameStats, sqlx::Error> {
+    sqlx::query_as!(
+        AdminGameStats,
+        r#"SELECT (SELECT coalesce(sum(total_xp), 0)::BIGINT FROM user_gamification) AS "xp_awarded!",
+                  (SELECT coalesce(sum(badges_earned), 0)::BIGINT FROM user_gamification) AS "badges_awarded!",
+                  (SELECT count(*) FROM lottery_draws WHERE status = 'completed') AS "lottery_draws!""#
     )
     .fetch_one(conn)
     .await

@@ -6,6 +6,7 @@
 mod demo;
 mod live;
 mod miners;
+mod past;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -64,6 +65,7 @@ async fn play(
     let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
     let process = Process::new(settings.clone(), metrics.clone())?;
     let demo = Demo::load(dir, settings.btc_network)?;
+    past::seed(&settings, &demo).await?;
     let simulated = miners::start(args, &settings, &demo, shutdown.clone()).await?;
     let live = tokio::spawn(live::show(metrics, process.pool().clone(), shutdown.clone()));
     welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());

@@ -19,6 +19,15 @@ pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
         tbg_gamification::keep_statistics(&pool, SystemClock.now()).await?;
         println!("The game: {wrong} field(s) differed from ledger, awards and calendar, and are put right.");
     }
+    if wants(Domain::Games) {
+        let (draws, wrong) = tbg_games::check(&pool).await?;
+        anyhow::ensure!(
+            wrong.is_empty(),
+            "draws that do not follow from their entries: {}",
+            wrong.join(", ")
+        );
+        println!("The lottery: {draws} draw(s) follow from their entries.");
+    }
     Ok(())
 }
 
