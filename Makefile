@@ -6,7 +6,7 @@ WITH_SERVERS := target/debug/with-servers --
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
-	bench-front-door bench-reads bench-sockets bench-draw races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	bench-front-door bench-reads bench-sockets bench-draw sim races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -113,6 +113,11 @@ fuzz-api: setup  ## Fuzz every operation of the API as nobody, user and administ
 	backend/target/fuzz-api/venv/bin/pip install -q -r backend/tests/fuzz_api/requirements.txt
 	$(CARGO) build --locked -p tbg -p tbg-local -p tbg-tests
 	cd backend && $(WITH_SERVERS) target/debug/fuzz-api target/fuzz-api/venv/bin/python tests/fuzz_api/run.py --report-dir target/fuzz-api/report $(ARGS)
+
+sim: setup  ## The game from seeds: late events, crashes, two replicas (ARGS="--seed 7 --seeds 1")
+	$(CARGO) build --release --locked -p tbg-tests --bin sim
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) target/release/sim $(ARGS)
 
 crash: setup  ## Kill everything at random: nothing lost, nothing twice
 	$(CARGO) build --release --locked -p tbg

@@ -152,7 +152,13 @@ impl Handle for GameEvents {
             store::forget(conn, event.user_id.context("the event names no user")?).await?;
             return Ok(Vec::new());
         }
-        let causes = causes_of(event)?;
+        let mut causes = causes_of(event)?;
+        if event.topic == "LeaderboardWeekClosed" {
+            // A week has one champion: the first that was reported.
+            let closed: WeekClosed = payload(event)?;
+            let crowned = store::has_champion(conn, &closed.week_iso).await?;
+            causes.retain(|_| !crowned);
+        }
         apply(conn, causes, now).await
     }
 }

@@ -6,6 +6,6 @@ mod reads;
 mod save;
 
 pub(crate) use check::{keep_statistics, page_of_changed, repair};
-pub(crate) use load::{Wanted, catalogue, is_player, load, players_among};
+pub(crate) use load::{Wanted, catalogue, has_champion, is_player, load, players_among};
 pub(crate) use reads::*;
 pub(crate) use save::{forget, save};

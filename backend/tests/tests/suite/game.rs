@@ -516,6 +516,19 @@ async fn the_banned_and_the_unknown_get_nothing_also_not_later() {
 }
 
 #[tokio::test]
+async fn a_week_has_one_champion_whoever_is_reported_later() {
+    let app = App::new().await;
+    let (one, two) = (app.miner(1).await, app.miner(2).await);
+    for champion in [&one, &two] {
+        let closed =
+            json!({ "week_iso": "2026-W09", "champion_user_id": champion.id, "best_difficulty": 5.0 });
+        report(&app, "LeaderboardWeekClosed", None, closed).await;
+    }
+    assert_eq!((xp(&app, &one).await, xp(&app, &two).await), (300, 0));
+    assert_sound(&app).await;
+}
+
+#[tokio::test]
 async fn a_deleted_account_leaves_no_game() {
     let app = App::at(at("2026-02-25T14:00:05Z")).await;
     let person = app.miner(1).await;

@@ -271,3 +271,13 @@ async fn late(
     }
     Ok(())
 }
+
+/// Whether a week has its champion.
+pub(crate) async fn has_champion(conn: &mut PgConnection, week: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM user_badges WHERE badge_id = 8 AND period_key = $1) AS "has_champion!""#,
+        week
+    )
+    .fetch_one(conn)
+    .await
+}

@@ -79,7 +79,7 @@ pub static ROLLUPS: [Table; 4] = [HOURLY, DAILY, WEEKLY, BESTS];
 pub const LEDGER: &str = "ingest_ledger";
 
 /// Everything that ingest writes. The users come first: the rest can agree only if their ids do.
-pub static TABLES: [Table; 14] = [
+pub static TABLES: [Table; 18] = [
     table!(
         "users",
         "SELECT ROW(id, btc_address)::TEXT, ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[] FROM users"
@@ -139,9 +139,33 @@ pub static TABLES: [Table; 14] = [
     ),
     table!(
         "domain_outbox",
-        "SELECT ROW(topic, consumer, user_id, payload - 'block_id')::TEXT, ARRAY[]::FLOAT8[],
+        "SELECT ROW(topic, consumer, user_id, payload - 'block_id' - 'created_at' - 'earned_at' - 'description')::TEXT, ARRAY[]::FLOAT8[],
                 ARRAY[]::TIMESTAMPTZ[]
          FROM domain_outbox"
+    ),
+    // Which of two shares of one instant crosses a threshold is the order of their arrival: times are left out.
+    table!(
+        "xp_ledger",
+        "SELECT ROW(user_id, amount, source, idempotency_key)::TEXT, ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[]
+         FROM xp_ledger"
+    ),
+    table!(
+        "user_badges",
+        "SELECT ROW(user_id, badge_id, period_key)::TEXT, ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[]
+         FROM user_badges"
+    ),
+    table!(
+        "user_gamification",
+        "SELECT ROW(user_id, total_xp, level, badges_earned, current_streak, longest_streak, last_active_week,
+                    freezes, total_shares, best_difficulty, blocks_found, first_share_day, xp_entries)::TEXT,
+                ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[]
+         FROM user_gamification"
+    ),
+    table!(
+        "streak_calendar",
+        "SELECT ROW(user_id, week_iso, share_count, best_diff, active_days, is_active, is_frozen)::TEXT,
+                ARRAY[]::FLOAT8[], ARRAY[]::TIMESTAMPTZ[]
+         FROM streak_calendar"
     ),
 ];
 

@@ -1,0 +1,391 @@
+//! `make sim`: the game as a whole, from a seed: users, weeks, late and doubled events, crashes, two replicas of
+//! every consumer and of the lottery. After each seed the invariants must hold:
+//!
+//! experience is the sum of its ledger; each event's effects are there once; a badge is held once per user and
+//! period; a streak is a function of the calendar; every draw follows from its entries and its public file
+//! verifies; unread is the count of unread.
+//!
+//! A failing seed is replayed by `sim --seed N --seeds 1`.
+
+#![expect(clippy::print_stdout, reason = "a command line tool reports to its terminal")]
+#![expect(clippy::unwrap_used, reason = "a simulation fails loudly")]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tbg_core::consumer::{Consumer, Handle};
+use tbg_core::live::LiveBus;
+use tbg_core::{Clock, MockClock};
+use tbg_engine::decode::decode_text;
+use tbg_engine::{Engine, PoolEvent};
+use tbg_games::rules::lottery::SaltKey;
+use tbg_games::{Cycle, CycleConfig, Waits};
+use tbg_tests::{TestDb, TestRedis, at, share};
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Plays the game from seeds and checks that it is still one.
+#[derive(Parser)]
+#[command(name = "sim")]
+struct Args {
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// Users of each
+    #[arg(long, default_value_t = 5)]
+    users: u64,
+    /// Weeks of each
+    #[arg(long, default_value_t = 10)]
+    weeks: u64,
+}
+
+/// A sequence of numbers from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    fn one_in(&mut self, chance: u64) -> bool {
+        self.below(chance) == 0
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_writer(std::io::stderr).init();
+    let redis = TestRedis::new().await;
+    let bar = ProgressBar::new(args.seeds)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {msg}")?);
+    let started = Instant::now();
+    let (mut violations, mut crashes) = (Vec::new(), 0);
+    for seed in args.seed..args.seed + args.seeds {
+        let mut world = World::new(seed, &args, &redis).await;
+        world.play(&args).await?;
+        crashes += world.crashes;
+        violations.extend(world.violations().await?.into_iter().map(|what| format!("seed {seed}: {what}")));
+        world.end().await;
+        bar.set_message(format!("{} violations", violations.len()));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    println!(
+        "{} seeds, {crashes} crashes, {} violations, {:.0} s",
+        args.seeds,
+        violations.len(),
+        started.elapsed().as_secs_f64()
+    );
+    for violation in violations.iter().take(20) {
+        println!("{violation}");
+    }
+    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct World {
+    db: TestDb,
+    engine: Arc<Engine>,
+    bus: LiveBus,
+    clock: MockClock,
+    random: Random,
+    users: Vec<(i64, String)>,
+    /// Events that come later than they happened.
+    late: Vec<String>,
+    crashes: u64,
+}
+
+impl World {
+    async fn new(seed: u64, args: &Args, redis: &TestRedis) -> Self {
+        let db = TestDb::new().await;
+        let mut random = Random(seed);
+        // Anywhere in a few years: leap days, years of 53 weeks.
+        let start = at("2023-01-02T00:00:00Z") + TimeDelta::days(i64::try_from(random.below(1_900)).unwrap());
+        let mut users = Vec::new();
+        for number in 0..args.users {
+            let address = format!("bc1qsim{number}");
+            users.push((db.user(&address).await, address));
+        }
+        let bus = LiveBus::new(redis.manager());
+        let engine = Arc::new(tbg_tests::engine());
+        Self { db, engine, bus, clock: MockClock::at(start), random, users, late: Vec::new(), crashes: 0 }
+    }
+
+    async fn play(&mut self, args: &Args) -> anyhow::Result<()> {
+        let steps = args.weeks * 12;
+        for _ in 0..steps {
+            let hours = 1 + i64::try_from(self.random.below(27)).unwrap();
+            self.clock.advance(TimeDelta::hours(hours));
+            match self.random.below(10) {
+                0 => self.report().await,
+                1 => self.lottery().await?,
+                2 => self.ban_or_forgive().await?,
+                _ => self.mine().await?,
+            }
+            if self.random.one_in(3) {
+                self.consume().await?;
+            }
+        }
+        // What was late comes now, then everything comes to rest.
+        let late = std::mem::take(&mut self.late);
+        self.apply(late).await?;
+        for _ in 0..4 {
+            self.clock.advance(TimeDelta::hours(30));
+            self.lottery().await?;
+        }
+        self.consume().await
+    }
+
+    /// Some shares of some users, some of them kept back, some doubled.
+    async fn mine(&mut self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let mut lines = Vec::new();
+        for _ in 0..=self.random.below(6) {
+            let back = TimeDelta::seconds(1 + i64::try_from(self.random.below(90_000)).unwrap());
+            let line = self.share(now - back);
+            match self.random.below(8) {
+                0 => self.late.push(line),
+                1 => lines.extend([line.clone(), line]),
+                _ => lines.push(line),
+            }
+        }
+        if self.random.one_in(5) {
+            lines.extend(self.late.pop());
+        }
+        if self.random.one_in(12) {
+            let (_, address) =
+                &self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()];
+            lines.push(format!(
+                r#"{{"region":"","event":"block_found","ts":{},"source":"hosted","data":{{"user":"{address}","worker":"{address}.r","height":{},"diff":1e13}}}}"#,
+                now.timestamp(),
+                800_000 + now.timestamp() % 100_000
+            ));
+        }
+        self.apply(lines).await
+    }
+
+    fn share(&mut self, when: DateTime<Utc>) -> String {
+        let (_, address) = &self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()];
+        let address = address.clone();
+        let difficulty = (self.random.below(1 << 20) as f64 + 0.5)
+            * [1.0, 1.0, 10.0, 5_000.0][usize::try_from(self.random.below(4)).unwrap()];
+        let ts = format!("{}.{:06}", when.timestamp(), self.random.below(1_000_000));
+        let is_accepted = !self.random.one_in(10);
+        share(&address, "r", &ts, 1024.0, difficulty, is_accepted)
+    }
+
+    /// Applies lines in batches of any size; now and then the writer dies before or after its commit, and the
+    /// batch comes again.
+    async fn apply(&mut self, lines: Vec<String>) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let events: Vec<PoolEvent> = lines.iter().map(|line| decode_text(line).unwrap()).collect();
+        let size = 1 + usize::try_from(self.random.below(8)).unwrap();
+        for batch in events.chunks(size) {
+            if self.random.one_in(6) {
+                self.crashes += 1;
+                let mut conn = self.db.connect().await;
+                let patience = Duration::from_micros(self.random.below(9_000));
+                // The future is dropped in the middle: its connection breaks, as when the process is killed.
+                let _ =
+                    tokio::time::timeout(patience, self.engine.apply(&mut conn, batch.to_vec(), &[], now))
+                        .await;
+            }
+            let mut conn = self.db.connect().await;
+            self.engine.apply(&mut conn, batch.to_vec(), &[], now).await?;
+        }
+        Ok(())
+    }
+
+    /// Something from another domain, sometimes twice.
+    async fn report(&mut self) {
+        let user = self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()].0;
+        let number = self.random.below(6);
+        let now = self.clock.now();
+        let (topic, own, payload): (&str, Option<i64>, Value) = match self.random.below(5) {
+            0 => (
+                "LessonCompleted",
+                Some(user),
+                json!({ "lesson_id": number, "title": "T", "completed_at": now }),
+            ),
+            1 => (
+                "TrackCompleted",
+                Some(user),
+                json!({ "track_id": number, "title": "T", "completed_at": now }),
+            ),
+            2 => ("CoopCreated", Some(user), json!({ "coop_id": number, "name": "C" })),
+            3 => (
+                "MatchFinished",
+                None,
+                json!({ "match_id": number, "competition_id": 1, "title": "A vs B", "winner_user_ids": [user] }),
+            ),
+            _ => {
+                let week = tbg_core::period::IsoWeek::of(now).minus(1).to_string();
+                (
+                    "LeaderboardWeekClosed",
+                    None,
+                    json!({ "week_iso": week, "champion_user_id": user, "best_difficulty": 5.0 }),
+                )
+            }
+        };
+        for _ in 0..=self.random.below(2) {
+            let key = format!("{topic}:{}", self.random.next());
+            sqlx::query(
+                "INSERT INTO domain_outbox (topic, event_key, consumer, user_id, payload, created_at)
+                 VALUES ($1, $2, 'gamification', $3, $4, $5)",
+            )
+            .bind(topic)
+            .bind(key)
+            .bind(own)
+            .bind(&payload)
+            .bind(now)
+            .execute(&self.db.pool)
+            .await
+            .unwrap();
+        }
+    }
+
+    async fn ban_or_forgive(&mut self) -> anyhow::Result<()> {
+        let user = self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()].0;
+        let banned = self.random.one_in(3);
+        let user = tbg_core::UserId(user);
+        tbg_identity::roles::ban(&self.db.pool, user, "simulation", banned, self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// Two replicas drain every consumer at once.
+    async fn consume(&mut self) -> anyhow::Result<()> {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let handlers: [Arc<dyn Handle>; 4] = [
+            Arc::new(tbg_mining::MiningEvents::new()),
+            Arc::new(tbg_gamification::GameEvents::new()),
+            Arc::new(tbg_games::GamesEvents::new()),
+            Arc::new(tbg_social::SocialEvents::new()),
+        ];
+        for handler in handlers {
+            let consumer = || {
+                Consumer::new(
+                    self.db.pool.clone(),
+                    Arc::clone(&clock),
+                    self.bus.clone(),
+                    Arc::clone(&handler),
+                )
+            };
+            let (mut a, mut b) = (consumer(), consumer());
+            if self.random.one_in(4) {
+                self.crashes += 1;
+                let patience = Duration::from_micros(self.random.below(9_000));
+                let _ = tokio::time::timeout(patience, consumer().drain()).await;
+            }
+            let (a_done, b_done) = tokio::join!(a.drain(), b.drain());
+            a_done?;
+            b_done?;
+            consumer().drain().await?;
+        }
+        Ok(())
+    }
+
+    /// Two replicas run the lottery at once; one of them may die.
+    async fn lottery(&mut self) -> anyhow::Result<()> {
+        let cycle = Cycle {
+            pool: self.db.pool.clone(),
+            bus: self.bus.clone(),
+            key: SaltKey::new([3; 32]),
+            config: CycleConfig {
+                freeze_grace: TimeDelta::seconds(600),
+                reveal_delay: TimeDelta::seconds(300),
+                watermark_wait: TimeDelta::seconds(3_600),
+            },
+        };
+        let now = self.clock.now();
+        if self.random.one_in(3) {
+            self.crashes += 1;
+            let patience = Duration::from_micros(self.random.below(20_000));
+            let _ = tokio::time::timeout(patience, cycle.run(now, Waits::Kept)).await;
+        }
+        let (a, b) = tokio::join!(cycle.run(now, Waits::Kept), cycle.run(now, Waits::Kept));
+        for outcome in [a, b] {
+            if let Err(error) = outcome {
+                anyhow::ensure!(format!("{error:#}").contains("could not serialize"), "{error:#}");
+            }
+        }
+        cycle.run(now, Waits::Kept).await?;
+        Ok(())
+    }
+
+    async fn violations(&self) -> anyhow::Result<Vec<String>> {
+        let mut violations = Vec::new();
+        for (what, sql) in INVARIANTS {
+            let count: i64 = sqlx::query_scalar(sql).fetch_one(&self.db.pool).await?;
+            if count != 0 {
+                violations.push(format!("{what}: {count}"));
+            }
+        }
+        let wrong = tbg_gamification::check(&self.db.pool, None).await?;
+        if wrong > 0 {
+            violations.push(format!("fields that differ from ledger, awards and calendar: {wrong}"));
+        }
+        let (_, wrong) = tbg_games::check(&self.db.pool).await?;
+        violations.extend(wrong.into_iter().map(|week| format!("the draw of {week} does not follow")));
+        Ok(violations)
+    }
+
+    async fn end(self) {
+        self.db.pool.close().await;
+    }
+}
+
+/// Each counts what must not be.
+const INVARIANTS: [(&str, &str); 8] = [
+    (
+        "sums of experience that differ",
+        "SELECT count(*) FROM user_gamification g WHERE total_xp <> (SELECT coalesce(sum(amount), 0) FROM xp_ledger l WHERE l.user_id = g.user_id)",
+    ),
+    (
+        "shares of players that are not counted once",
+        "SELECT count(*) FROM user_gamification g WHERE total_shares <> (SELECT coalesce(sum(share_count), 0) FROM streak_calendar c WHERE c.user_id = g.user_id)",
+    ),
+    (
+        "events whose ledger and archive differ",
+        "SELECT abs((SELECT count(*) FROM ingest_ledger) - (SELECT count(*) FROM mining_events))",
+    ),
+    (
+        "awards without their grant",
+        "SELECT count(*) FROM user_badges b JOIN badge_definitions d ON d.id = b.badge_id WHERE NOT EXISTS
+             (SELECT FROM xp_ledger l WHERE l.user_id = b.user_id AND l.source = 'badge' AND l.source_id = d.slug)",
+    ),
+    (
+        "shares paid although the week was not active",
+        "SELECT count(*) FROM xp_ledger l WHERE source = 'streak' AND NOT EXISTS
+             (SELECT FROM streak_calendar c WHERE c.user_id = l.user_id AND c.is_active AND l.source_id = 'streak-' || c.week_iso)",
+    ),
+    (
+        "results that were not paid once",
+        "SELECT count(*) FROM lottery_results r JOIN lottery_draws d ON d.id = r.draw_id
+         WHERE xp_awarded > 0 AND NOT EXISTS (SELECT FROM users u WHERE u.id = r.user_id AND u.is_banned)
+           AND (SELECT count(*) FROM xp_ledger l WHERE l.user_id = r.user_id AND l.source_id = 'lottery-' || d.week_iso) > 1",
+    ),
+    (
+        "counts of unread notifications that differ",
+        "SELECT count(*) FROM user_social_counters c WHERE notifications_unread <>
+             (SELECT count(*) FROM notifications n WHERE n.user_id = c.user_id AND NOT n.read)",
+    ),
+    ("events that nobody consumed", "SELECT count(*) FROM domain_outbox WHERE done_at IS NULL AND consumer IN ('mining', 'gamification', 'games', 'social')"),
+];
