@@ -264,5 +264,10 @@ impl Realtime {
         while self.hub.count() > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(SHUTDOWN_STEP).await;
         }
+        // Clients come back within seconds: what is left in the ledger would count against them.
+        let gone: Vec<_> = sockets.iter().map(|connection| (connection.user, connection.id)).collect();
+        if let Err(error) = self.store.leave_all(&gone).await {
+            tracing::debug!(%error, "the ledger of sockets forgets this process by its age");
+        }
     }
 }

@@ -118,6 +118,18 @@ impl Store {
         redis::cmd("ZREM").arg(ledger_key(user)).arg(id.to_string()).query_async(&mut redis).await
     }
 
+    /// Takes many out: a process that ends does not wait for each.
+    pub(crate) async fn leave_all(&self, gone: &[(UserId, Uuid)]) -> RedisResult<()> {
+        for chunk in gone.chunks(REFRESH_CHUNK) {
+            let mut pipe = redis::pipe();
+            for (user, id) in chunk {
+                pipe.zrem(ledger_key(*user), id.to_string()).ignore();
+            }
+            pipe.query_async::<()>(&mut self.redis.clone()).await?;
+        }
+        Ok(())
+    }
+
     /// Notes that these connections, by user, are alive.
     pub(crate) async fn refresh(&self, alive: &[(UserId, Vec<Uuid>)]) -> RedisResult<()> {
         let mut redis = self.redis.clone();

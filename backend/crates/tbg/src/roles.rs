@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::gauges::Gauges;
-pub use self::lottery::cycle;
+pub use self::lottery::{cycle, salt_key};
 use self::running::Running;
 use crate::cli::Role;
 

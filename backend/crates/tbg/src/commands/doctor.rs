@@ -39,6 +39,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         ("audit log", audit_log(&settings).await),
         ("database role", database_role(&settings).await),
         ("token key", token_key(&settings)),
+        ("lottery key", lottery_key(&settings)),
         ("redis", redis(&settings).await),
         ("pool socket", pool_socket(&settings)),
         ("spool", spool(&settings)),
@@ -170,6 +171,17 @@ fn token_key(settings: &Settings) -> Finding {
         (true, _) => Finding::Bad {
             found: "TBG_JWT_PRIVATE_KEY_FILE is not set".to_owned(),
             remedy: "make a key with `tbg keys new` and mount it as a secret",
+        },
+    }
+}
+
+fn lottery_key(settings: &Settings) -> Finding {
+    match crate::roles::salt_key(settings) {
+        Ok(_) if !settings.lottery_salt_key.expose().is_empty() => Finding::Good("is set".to_owned()),
+        Ok(_) => Finding::Note("not set: draws of this machine prove nothing".to_owned()),
+        Err(error) => Finding::Bad {
+            found: error.to_string(),
+            remedy: "mount 64 hex digits as a secret, and keep them for as long as the game runs",
         },
     }
 }

@@ -26,7 +26,10 @@ pub fn cycle(settings: &Settings, pool: &PgPool, bus: &LiveBus) -> anyhow::Resul
 }
 
 /// The key of salts. Development and tests may go without one, because their draws prove nothing to anybody.
-fn salt_key(settings: &Settings) -> anyhow::Result<SaltKey> {
+///
+/// # Errors
+/// When the key is missing or is none.
+pub fn salt_key(settings: &Settings) -> anyhow::Result<SaltKey> {
     let text = settings.lottery_salt_key.expose();
     match (text.is_empty(), settings.environment) {
         (false, _) => SaltKey::from_hex(text).context("TBG_LOTTERY_SALT_KEY is not 64 lower-case hex digits"),
