@@ -318,15 +318,13 @@ async fn example_12_addresses_of_a_user_are_one_entry() {
     best(&app, Some(user), "bc1qx", "2026-02-23", (50.0, Some(at("2026-02-24T00:00:00Z")), 10)).await;
     best(&app, Some(user), "bc1qy", "2026-02-23", (80.0, Some(at("2026-02-25T00:00:00Z")), 5)).await;
     best(&app, None, "bc1qnobody", "2026-02-23", (9e9, None, 5)).await;
-    for (address, flag) in [("bc1qtest", "is_test"), ("bc1qbanned", "is_banned")] {
-        let out = app.db.user(address).await;
-        best(&app, Some(out), address, "2026-02-23", (9e9, None, 5)).await;
-        // sql-audit: allow(S1, S2) a column that is written in the test
-        sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE users SET {flag} = TRUE WHERE id = $1")))
-            .bind(out)
-            .execute(&app.db.pool)
-            .await
-            .unwrap();
+    for (address, out) in [
+        ("bc1qtest", "UPDATE users SET is_test = TRUE WHERE id = $1"),
+        ("bc1qbanned", "UPDATE users SET is_banned = TRUE WHERE id = $1"),
+    ] {
+        let user = app.db.user(address).await;
+        best(&app, Some(user), address, "2026-02-23", (9e9, None, 5)).await;
+        sqlx::query(out).bind(user).execute(&app.db.pool).await.unwrap();
     }
     app.cycle().run(app.clock.now(), Waits::Skipped).await.unwrap();
     let entries =
