@@ -18,6 +18,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::live::LiveBus;
 use tbg_core::{Clock, MockClock};
@@ -292,7 +294,10 @@ impl World {
             if self.random.one_in(4) {
                 self.crashes += 1;
                 let patience = Duration::from_micros(self.random.below(9_000));
-                let _ = tokio::time::timeout(patience, consumer().drain()).await;
+                let pool = self.doomed().await?;
+                let mut dying =
+                    Consumer::new(pool, Arc::clone(&clock), self.bus.clone(), Arc::clone(&handler));
+                let _ = tokio::time::timeout(patience, dying.drain()).await;
             }
             let (a_done, b_done) = tokio::join!(a.drain(), b.drain());
             a_done?;
@@ -318,7 +323,8 @@ impl World {
         if self.random.one_in(3) {
             self.crashes += 1;
             let patience = Duration::from_micros(self.random.below(20_000));
-            let _ = tokio::time::timeout(patience, cycle.run(now, Waits::Kept)).await;
+            let dying = Cycle { pool: self.doomed().await?, ..cycle.clone() };
+            let _ = tokio::time::timeout(patience, dying.run(now, Waits::Kept)).await;
         }
         let (a, b) = tokio::join!(cycle.run(now, Waits::Kept), cycle.run(now, Waits::Kept));
         for outcome in [a, b] {
@@ -328,6 +334,11 @@ impl World {
         }
         cycle.run(now, Waits::Kept).await?;
         Ok(())
+    }
+
+    /// Connections of a process that is going to die: they die with it.
+    async fn doomed(&self) -> anyhow::Result<PgPool> {
+        Ok(PgPoolOptions::new().max_connections(2).connect_with(self.db.options.clone()).await?)
     }
 
     async fn violations(&self) -> anyhow::Result<Vec<String>> {
