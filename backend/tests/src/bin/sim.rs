@@ -153,7 +153,22 @@ impl World {
             self.clock.advance(TimeDelta::hours(30));
             self.lottery().await?;
         }
-        self.consume().await
+        self.come_to_rest().await
+    }
+
+    /// Consumes until nothing is open. A consumer that died may hold its turn for a moment longer: the others
+    /// then find nothing to do, and look again, as they do in the program.
+    async fn come_to_rest(&mut self) -> anyhow::Result<()> {
+        for _ in 0..100 {
+            self.consume().await?;
+            let (_, open) = INVARIANTS[INVARIANTS.len() - 1];
+            let open: i64 = sqlx::query_scalar(open).fetch_one(&self.db.pool).await?;
+            if open == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Some shares of some users, some of them kept back, some doubled.
