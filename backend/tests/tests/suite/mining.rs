@@ -401,3 +401,45 @@ async fn pruning_leaves_a_reader_alone() {
     let counted = "SELECT notifications_total + notifications_unread::BIGINT FROM user_social_counters";
     assert_eq!(app.db.number(counted).await, 0);
 }
+
+#[tokio::test]
+async fn example_12_rates_of_acceptance() {
+    let app = App::new().await;
+    let (person, new) = (app.miner(1).await, app.miner(2).await);
+    // Two a second: live state takes the last ten minutes.
+    let lines: Vec<String> = (0..1000_u32)
+        .map(|n| {
+            let ts = format!("{}.{}", ago(&app, i64::from(505 - n / 2)), n % 2 * 5);
+            share(&person.address, "rig1", &ts, 512.0, f64::from(n) + 1.0, n >= 3)
+        })
+        .collect();
+    app.feed(&lines).await;
+
+    let workers = read(&app, &person, "/api/v1/mining/workers").await;
+    assert_eq!(workers["workers"][0]["accept_rate"], 99.7);
+    let stats = read(&app, &new, "/api/v1/mining/stats").await;
+    assert_eq!(stats["acceptance_rate"], 0.0, "no shares");
+}
+
+#[tokio::test]
+async fn example_17_days_of_uptime() {
+    let app = App::at(at("2026-02-23T12:00:00Z")).await;
+    let person = app.miner(1).await;
+    sqlx::query(
+        "INSERT INTO user_daily_stats (user_id, day, uptime_minutes)
+         VALUES ($1, '2026-02-20', 720), ($1, '2026-02-21', 365)",
+    )
+    .bind(person.id)
+    .execute(&app.db.pool)
+    .await
+    .expect("two days");
+
+    let uptime = read(&app, &person, "/api/v1/mining/uptime?days=30").await;
+
+    let days = uptime["days"].as_array().unwrap();
+    assert_eq!(
+        (days.len(), &days[0]["date"], &days[29]["date"]),
+        (30, &json!("2026-01-25"), &json!("2026-02-23"))
+    );
+    assert_eq!(uptime["total_uptime_hours"], 18.1);
+}
