@@ -42,6 +42,7 @@ sql-audit:  ## Look for SQL that is put together at run time or stands in the wr
 	$(CARGO) run --quiet --locked -p tbg-sql-audit
 
 deny:  ## Licences, sources and duplicates of dependencies
+	$(CARGO) fetch --locked --quiet
 	cd backend && cargo deny --offline --config ../deny.toml check bans licenses sources
 
 bench-ingest: setup  ## Throughput and latency of the path of a share
