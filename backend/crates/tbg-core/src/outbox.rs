@@ -12,9 +12,6 @@ use uuid::Uuid;
 
 use crate::UserId;
 
-/// Large events in one statement.
-const WRITTEN_AT_ONCE: usize = 50;
-
 /// Something that happened in one domain and that others react to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -330,18 +327,6 @@ pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u6
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
-}
-
-/// The same for events of any size and number, some at a time.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn write_chunks(conn: &mut PgConnection, events: Vec<DomainEvent>) -> Result<u64, sqlx::Error> {
-    let mut written = 0;
-    for chunk in events.chunks(WRITTEN_AT_ONCE) {
-        written += write(conn, chunk).await?;
-    }
-    Ok(written)
 }
 
 /// An event as its consumer reads it.

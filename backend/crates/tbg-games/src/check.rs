@@ -3,8 +3,8 @@
 use sqlx::PgPool;
 use tbg_core::period::IsoWeek;
 
-use crate::cycle::{Ranked, row_entry};
-use crate::rules::lottery::{self, NO_SEAL, percentile_hundredths, tree};
+use crate::cycle::row_entry;
+use crate::rules::lottery::{self, NO_SEAL, by_rank, percentile_hundredths, tree};
 use crate::store;
 
 /// Derives tree, seal and results of every draw past its freeze anew from its entries. Returns how many draws there
@@ -26,7 +26,7 @@ pub async fn check(pool: &PgPool) -> anyhow::Result<(usize, Vec<String>)> {
         let is_tree = rows.is_empty() && stored.is_empty()
             || stored.iter().map(Vec::as_slice).eq(levels.iter().map(|level| level.as_flattened()));
         let is_sealed = draw.merkle_root == root && draw.seal == seal && draw.previous_seal == previous;
-        rows.sort_by_cached_key(|row| Ranked(row_entry(row)));
+        rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let expected = (1..).zip(&rows).map(|(rank, row)| {
             (row.user_id, rank, i32::try_from(percentile_hundredths(rank.into(), count)).unwrap_or(0))

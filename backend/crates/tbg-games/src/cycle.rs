@@ -3,6 +3,7 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -16,7 +17,7 @@ use crate::metrics;
 use crate::rules::lottery::{
     self, Entry, NO_SEAL, SaltKey, by_rank, hex, percentile, percentile_hundredths, tree, xp_of,
 };
-use crate::store::{self, Committed, DrawState, Frozen, ResultRow};
+use crate::store::{self, Committed, DrawState, EntryRow, Frozen, ResultRow};
 
 /// Weeks of one run.
 const MAX_WEEKS: i64 = 520;
@@ -26,6 +27,10 @@ const AHEAD: TimeDelta = TimeDelta::seconds(300);
 const NEWS_FOR: TimeDelta = TimeDelta::days(8);
 /// Results in one domain event.
 const EVENT_CHUNK: usize = 500;
+/// Domain events in one statement.
+const EVENTS_AT_ONCE: usize = 20;
+/// Results that are put together at once.
+const RESULTS_AT_ONCE: usize = 10_000;
 const ANONYMOUS: &str = "Anonymous";
 
 /// When steps are due.
@@ -204,15 +209,14 @@ impl Cycle {
     ) -> anyhow::Result<Frozen> {
         let week = IsoWeek::of_day(draw.week_start);
         let last_instant = end_of(draw.week_start) - TimeDelta::microseconds(1);
-        let entrants = store::entrants(conn, draw.week_start, last_instant).await?;
-        let mut committed: Vec<Committed> = entrants
-            .into_iter()
-            .map(|entrant| {
+        let mut committed: Vec<Committed> = store::entrants(conn, draw.week_start, last_instant)
+            .map_ok(|entrant| {
                 let salt = self.key.salt(week, entrant.user_id);
                 let commitment = lottery::commitment(week, &salt, &entrant.btc_address);
-                Committed { entrant, salt, commitment }
+                Committed { entrant, commitment }
             })
-            .collect();
+            .try_collect()
+            .await?;
         committed.sort_unstable_by_key(|entry| entry.commitment);
         let leaves = committed.iter().map(|entry| entry_of(entry).leaf(week)).collect();
         let levels = tree(leaves);
@@ -229,10 +233,11 @@ impl Cycle {
             seal: lottery::seal(&previous_seal, week, committed.len() as u64, &root),
             key_id: self.key.id(),
         };
-        store::insert_entries(conn, draw.id, &committed).await?;
         if !committed.is_empty() {
             store::insert_levels(conn, draw.id, &levels).await?;
         }
+        drop(levels);
+        store::insert_entries(conn, draw.id, &committed, |user| self.key.salt(week, user)).await?;
         store::set_frozen(conn, draw.id, &frozen, now).await?;
         let details = json!({
             "week": week.to_string(), "n": frozen.participants, "root": hex(&root), "seal": hex(&frozen.seal),
@@ -283,25 +288,21 @@ async fn draw_now(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<LiveMessage>> {
     let mut rows = store::entries(conn, draw.id, draw.week_start).await?;
-    rows.sort_by_cached_key(|row| Ranked(row_entry(row)));
+    rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let results: Vec<ResultRow> = (1..)
-        .zip(rows)
-        .map(|(rank, row)| ResultRow {
-            user_id: row.user_id,
-            rank,
-            best_difficulty: row.best_difficulty,
-            best_hash: row.best_hash,
-            total_shares: row.total_shares,
-            xp: if row.is_paid { xp_of(rank) } else { 0 },
-            percentile_hundredths: i32::try_from(percentile_hundredths(rank.into(), count)).unwrap_or(0),
-        })
-        .collect();
-    store::insert_results(conn, draw.id, &results, now).await?;
-    let winner = results.first().map(|first| (UserId(first.user_id), first.best_difficulty));
-    let sum_best: f64 = results.iter().map(|row| row.best_difficulty).sum();
+    let mut by_user: Vec<(i64, usize)> =
+        rows.iter().enumerate().map(|(place, row)| (row.user_id, place)).collect();
+    by_user.sort_unstable();
+    for chunk in by_user.chunks(RESULTS_AT_ONCE) {
+        let results: Vec<ResultRow<'_>> =
+            chunk.iter().filter_map(|(_, place)| result(&rows, *place)).collect();
+        store::insert_results(conn, draw.id, &results, now).await?;
+    }
+    drop(by_user);
+    let winner = rows.first().map(|first| (UserId(first.user_id), first.best_difficulty));
+    let sum_best: f64 = rows.iter().map(|row| row.best_difficulty).sum();
     store::set_completed(conn, draw.id, winner, sum_best, now).await?;
-    outbox::write_chunks(conn, events(draw, &results, now)).await?;
+    write_events(conn, draw, &rows, now).await?;
     let week = IsoWeek::of_day(draw.week_start);
     let details = json!({ "week": week.to_string(), "n": count, "winner": winner.map(|(user, _)| user) });
     let entry = AuditEntry::new(Action::LotteryDrawn, "lottery").on(week.to_string()).details(details);
@@ -315,47 +316,43 @@ async fn draw_now(
     }
 }
 
-/// Orders entries as a draw does.
-#[derive(PartialEq)]
-pub(crate) struct Ranked(pub(crate) Entry);
-
-impl Eq for Ranked {}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
+/// The result of the entry at a place of the ranking, counted from 0.
+fn result(ranked: &[EntryRow], place: usize) -> Option<ResultRow<'_>> {
+    let entry = ranked.get(place)?;
+    let rank = i32::try_from(place + 1).ok()?;
+    let count = i64::try_from(ranked.len()).ok()?;
+    let percentile_hundredths = i32::try_from(percentile_hundredths(rank.into(), count)).ok()?;
+    Some(ResultRow { entry, rank, xp: if entry.is_paid { xp_of(rank) } else { 0 }, percentile_hundredths })
 }
 
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        by_rank(&self.0, &other.0)
-    }
-}
-
-pub(crate) fn row_entry(row: &store::EntryRow) -> Entry {
+pub(crate) fn row_entry(row: &EntryRow) -> Entry {
     Entry {
-        commitment: row.commitment.as_slice().try_into().unwrap_or_default(),
+        commitment: row.commitment,
         best_difficulty: row.best_difficulty,
         best_time_us: row.best_time.timestamp_micros(),
         total_shares: row.total_shares.unsigned_abs(),
     }
 }
 
-/// The results for other domains; of an empty draw one event without results.
-fn events(draw: &DrawState, results: &[ResultRow], drawn_at: DateTime<Utc>) -> Vec<DomainEvent> {
-    let week = IsoWeek::of_day(draw.week_start);
-    let total_participants = i32::try_from(results.len()).unwrap_or(i32::MAX);
-    let event = |chunk: usize, results: &[ResultRow]| DomainEvent::LotteryDrawn {
+/// Tells other domains the results, [`EVENT_CHUNK`] in an event; of an empty draw one event without results.
+async fn write_events(
+    conn: &mut PgConnection,
+    draw: &DrawState,
+    ranked: &[EntryRow],
+    drawn_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let week_iso = IsoWeek::of_day(draw.week_start).to_string();
+    let total_participants = i32::try_from(ranked.len()).unwrap_or(i32::MAX);
+    let event = |chunk: usize| DomainEvent::LotteryDrawn {
         draw_id: draw.id,
-        week_iso: week.to_string(),
+        week_iso: week_iso.clone(),
         week_end: end_of(draw.week_start),
         drawn_at,
         total_participants,
-        results: results
-            .iter()
+        results: (chunk * EVENT_CHUNK..ranked.len().min((chunk + 1) * EVENT_CHUNK))
+            .filter_map(|place| result(ranked, place))
             .map(|row| LotteryResult {
-                user_id: row.user_id,
+                user_id: row.entry.user_id,
                 rank: row.rank,
                 percentile: percentile(row.rank.into(), total_participants.into()),
                 xp: row.xp,
@@ -363,10 +360,12 @@ fn events(draw: &DrawState, results: &[ResultRow], drawn_at: DateTime<Utc>) -> V
             .collect(),
         chunk,
     };
-    if results.is_empty() {
-        return vec![event(0, &[])];
+    let chunks: Vec<usize> = (0..ranked.len().div_ceil(EVENT_CHUNK).max(1)).collect();
+    for some in chunks.chunks(EVENTS_AT_ONCE) {
+        let events: Vec<DomainEvent> = some.iter().map(|chunk| event(*chunk)).collect();
+        outbox::write(conn, &events).await?;
     }
-    results.chunks(EVENT_CHUNK).enumerate().map(|(chunk, results)| event(chunk, results)).collect()
+    Ok(())
 }
 
 /// The feed and the sockets.

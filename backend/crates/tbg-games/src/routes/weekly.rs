@@ -16,7 +16,7 @@ use crate::live::Standing;
 use crate::rules::games::Game;
 use crate::rules::lottery::{hex, percentile};
 use crate::rules::view::{DAYS, Numbers, view};
-use crate::rules::week::{HashSource, derived_hash, game_seed, parse_week, seed};
+use crate::rules::week::{HashSource, derived_hash, game_seed, merged, parse_week, seed};
 use crate::store::{self, WeekRow};
 
 /// The week in which Bitcoin began.
@@ -178,14 +178,19 @@ async fn load(
 ) -> Result<(Weekly, [f64; 7], [u8; 32]), ApiError> {
     let now = games.clock.now();
     let week = week_of(query, now)?;
-    let row = store::week(&games.pool, user, week.monday())
-        .await?
-        .ok_or_else(|| ApiError::new(ErrorCode::UserNotFound, "User not found"))?;
-    let is_completed = row.status.as_deref() == Some("completed");
-    let (best, time, shares) = if is_completed {
-        (row.frozen_best, row.frozen_time, row.frozen_shares)
+    let is_current = week == IsoWeek::of(now);
+    let row = if is_current {
+        store::current_week(&games.pool, user, week.monday()).await?
     } else {
-        (row.best.filter(|best| *best > 0.0), row.best_time, row.shares)
+        store::past_week(&games.pool, user, week.monday()).await?
+    }
+    .ok_or_else(|| ApiError::new(ErrorCode::UserNotFound, "User not found"))?;
+    let is_completed = row.status.as_deref() == Some("completed");
+    let live = merged(&row.bests, &row.best_times, &row.shares);
+    let (best, time, shares) = if is_completed {
+        (row.frozen_best, row.frozen_time, row.frozen_shares.unwrap_or(0))
+    } else {
+        (live.best, live.time, live.shares)
     };
     let best_difficulty = best.unwrap_or(0.0);
     let standing = standing(games, user, week, best_difficulty).await;
@@ -194,7 +199,7 @@ async fn load(
     } else {
         (standing.rank, standing.participants, percentile(standing.rank, standing.participants))
     };
-    let network_difficulty = network(games, &row, &standing, week == IsoWeek::of(now));
+    let network_difficulty = network(games, &row, &standing, is_current).await?;
     let time = time.filter(|_| best.is_some());
     let days = days(&row, week.monday(), best_difficulty, time);
     let (best_hash, best_hash_source) = hash(&row, best_difficulty);
@@ -212,7 +217,7 @@ async fn load(
         network_difficulty,
         progress_ratio: if network_difficulty > 0.0 { best_difficulty / network_difficulty } else { 0.0 },
         daily_best_diffs: DAYS.iter().zip(days).map(|(day, best)| ((*day).to_owned(), best.into())).collect(),
-        total_shares: if best.is_some() || !is_completed { shares.unwrap_or(0) } else { 0 },
+        total_shares: shares,
         weekly_rank: rank,
         percentile,
         total_participants: participants,
@@ -248,10 +253,19 @@ async fn standing(games: &Games, user: UserId, week: IsoWeek, best: f64) -> Stan
 }
 
 /// The network's difficulty: of now for the current week, of then for a past one.
-fn network(games: &Games, row: &WeekRow, standing: &Standing, is_current: bool) -> f64 {
+async fn network(
+    games: &Games,
+    row: &WeekRow,
+    standing: &Standing,
+    is_current: bool,
+) -> Result<f64, ApiError> {
     let live = standing.network_difficulty;
-    let known = if is_current { live.or(row.network_difficulty) } else { row.network_difficulty.or(live) };
-    known.unwrap_or(games.unknown_network_difficulty)
+    let known = match (is_current, live) {
+        (true, Some(live)) => Some(live),
+        (true, None) => store::network_difficulty(&games.pool).await?,
+        (false, live) => row.network_difficulty.or(live),
+    };
+    Ok(known.unwrap_or(games.unknown_network_difficulty))
 }
 
 /// The best of each day; the day of the week's best shows at least that.

@@ -1,6 +1,6 @@
 //! A miner's week in numbers (contract `games.md` §2.2).
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use tbg_core::period::IsoWeek;
 use utoipa::ToSchema;
@@ -115,6 +115,32 @@ pub(crate) fn parse_week(text: &str) -> Option<IsoWeek> {
     })
 }
 
+/// A week of a user over all of their addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Merged {
+    /// None while there is no share.
+    pub best: Option<f64>,
+    /// Of the best; among equal ones the earliest.
+    pub time: Option<DateTime<Utc>>,
+    pub shares: i64,
+}
+
+/// Puts the weeks of a user's addresses together.
+#[must_use]
+pub(crate) fn merged(bests: &[f64], times: &[Option<DateTime<Utc>>], shares: &[i64]) -> Merged {
+    let first = bests.iter().zip(times).reduce(|first, other| {
+        let is_better = other.0 > first.0;
+        let is_earlier =
+            other.0 == first.0 && other.1.is_some_and(|time| first.1.is_none_or(|than| time < than));
+        if is_better || is_earlier { other } else { first }
+    });
+    Merged {
+        best: first.map(|(best, _)| *best).filter(|best| *best > 0.0),
+        time: first.and_then(|(_, time)| *time),
+        shares: shares.iter().sum(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -186,5 +212,14 @@ mod tests {
             let back = 65_535.0 * 2_f64.powi(208 - exponent) / head;
             prop_assert!((back / best - 1.0).abs() < 1e-9, "{back} {best}");
         }
+    }
+
+    #[test]
+    fn the_weeks_of_several_addresses_are_one() {
+        let at = |second| DateTime::from_timestamp(second, 0);
+        assert_eq!(merged(&[], &[], &[]), Merged::default());
+        let week = merged(&[5.0, 7.0, 7.0, 7.0], &[at(1), at(9), None, at(3)], &[1, 2, 3, 4]);
+        assert_eq!(week, Merged { best: Some(7.0), time: at(3), shares: 10 });
+        assert_eq!(merged(&[0.0], &[None], &[4]), Merged { best: None, time: None, shares: 4 });
     }
 }

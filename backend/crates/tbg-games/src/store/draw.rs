@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use tbg_core::UserId;
@@ -115,21 +116,21 @@ pub(crate) async fn previous(
 /// Somebody who takes part in a week.
 pub(crate) struct Entrant {
     pub user_id: i64,
-    pub btc_address: String,
+    pub btc_address: Box<str>,
     pub best_difficulty: f64,
     pub best_time: DateTime<Utc>,
     pub total_shares: i64,
 }
 
 /// Everybody who takes part in a week, the rows of a user's addresses merged.
-pub(crate) async fn entrants(
+pub(crate) fn entrants(
     conn: &mut PgConnection,
     week_start: NaiveDate,
     last_instant: DateTime<Utc>,
-) -> Result<Vec<Entrant>, sqlx::Error> {
+) -> BoxStream<'_, Result<Entrant, sqlx::Error>> {
     sqlx::query_as!(
         Entrant,
-        r#"SELECT DISTINCT ON (w.user_id) w.user_id AS "user_id!", w.btc_address, w.best_difficulty,
+        r#"SELECT DISTINCT ON (w.user_id) w.user_id AS "user_id!", w.btc_address AS "btc_address: Box<str>", w.best_difficulty,
                   coalesce(w.best_share_time, $2) AS "best_time!",
                   (sum(w.total_shares) OVER (PARTITION BY w.user_id))::BIGINT AS "total_shares!"
            FROM weekly_best_diff w
@@ -139,14 +140,12 @@ pub(crate) async fn entrants(
         week_start,
         last_instant
     )
-    .fetch_all(conn)
-    .await
+    .fetch(conn)
 }
 
 /// An entrant with what is published of them.
 pub(crate) struct Committed {
     pub entrant: Entrant,
-    pub salt: Hash,
     pub commitment: Hash,
 }
 
@@ -155,12 +154,13 @@ pub(crate) async fn insert_entries(
     conn: &mut PgConnection,
     draw: i64,
     entries: &[Committed],
+    salt_of: impl Fn(i64) -> Hash,
 ) -> Result<(), sqlx::Error> {
     for (chunk, first) in entries.chunks(CHUNK).zip((0_i32..).step_by(CHUNK)) {
         let leaves: Vec<i32> = (first..).take(chunk.len()).collect();
         let users: Vec<i64> = chunk.iter().map(|entry| entry.entrant.user_id).collect();
-        let addresses: Vec<String> = chunk.iter().map(|entry| entry.entrant.btc_address.clone()).collect();
-        let salts: Vec<Vec<u8>> = chunk.iter().map(|entry| entry.salt.to_vec()).collect();
+        let addresses: Vec<&str> = chunk.iter().map(|entry| &*entry.entrant.btc_address).collect();
+        let salts: Vec<Vec<u8>> = chunk.iter().map(|entry| salt_of(entry.entrant.user_id).to_vec()).collect();
         let commitments: Vec<Vec<u8>> = chunk.iter().map(|entry| entry.commitment.to_vec()).collect();
         let bests: Vec<f64> = chunk.iter().map(|entry| entry.entrant.best_difficulty).collect();
         let times: Vec<DateTime<Utc>> = chunk.iter().map(|entry| entry.entrant.best_time).collect();
@@ -173,7 +173,7 @@ pub(crate) async fn insert_entries(
             draw,
             &leaves,
             &users,
-            &addresses,
+            &addresses as &[&str],
             &salts,
             &commitments,
             &bests,
@@ -243,14 +243,14 @@ pub(crate) async fn set_frozen(
 /// An entry of a draw.
 pub(crate) struct EntryRow {
     pub user_id: i64,
-    pub commitment: Vec<u8>,
+    pub commitment: Hash,
     pub best_difficulty: f64,
     pub best_time: DateTime<Utc>,
     pub total_shares: i64,
     /// Whether experience is paid.
     pub is_paid: bool,
     /// The hash that the pool reported with the best.
-    pub best_hash: Option<String>,
+    pub best_hash: Option<Box<str>>,
 }
 
 /// The entries of a draw, in leaf order.
@@ -261,8 +261,8 @@ pub(crate) async fn entries(
 ) -> Result<Vec<EntryRow>, sqlx::Error> {
     sqlx::query_as!(
         EntryRow,
-        r#"SELECT e.user_id, e.commitment, e.best_difficulty, e.best_time, e.total_shares,
-                  (NOT u.is_banned AND u.deleted_at IS NULL) AS "is_paid!", h.hash AS "best_hash?"
+        r#"SELECT e.user_id, e.commitment AS "commitment: Hash", e.best_difficulty, e.best_time, e.total_shares,
+                  (NOT u.is_banned AND u.deleted_at IS NULL) AS "is_paid!", h.hash AS "best_hash?: Box<str>"
            FROM lottery_entries e JOIN users u ON u.id = e.user_id
            LEFT JOIN weekly_best_hashes h
              ON h.user_id = e.user_id AND h.week_start = $2 AND h.best_difficulty = e.best_difficulty
@@ -276,30 +276,27 @@ pub(crate) async fn entries(
 }
 
 /// A participant's result.
-pub(crate) struct ResultRow {
-    pub user_id: i64,
+pub(crate) struct ResultRow<'a> {
+    pub entry: &'a EntryRow,
     pub rank: i32,
-    pub best_difficulty: f64,
-    pub best_hash: Option<String>,
-    pub total_shares: i64,
     pub xp: i32,
     /// Per cent, in hundredths.
     pub percentile_hundredths: i32,
 }
 
-/// Writes the results.
+/// Writes the results, best in the order of users: three of the table's indexes then grow at their ends.
 pub(crate) async fn insert_results(
     conn: &mut PgConnection,
     draw: i64,
-    rows: &[ResultRow],
+    rows: &[ResultRow<'_>],
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     for chunk in rows.chunks(CHUNK) {
-        let users: Vec<i64> = chunk.iter().map(|row| row.user_id).collect();
+        let users: Vec<i64> = chunk.iter().map(|row| row.entry.user_id).collect();
         let ranks: Vec<i32> = chunk.iter().map(|row| row.rank).collect();
-        let bests: Vec<f64> = chunk.iter().map(|row| row.best_difficulty).collect();
-        let hashes: Vec<Option<String>> = chunk.iter().map(|row| row.best_hash.clone()).collect();
-        let shares: Vec<i64> = chunk.iter().map(|row| row.total_shares).collect();
+        let bests: Vec<f64> = chunk.iter().map(|row| row.entry.best_difficulty).collect();
+        let hashes: Vec<Option<&str>> = chunk.iter().map(|row| row.entry.best_hash.as_deref()).collect();
+        let shares: Vec<i64> = chunk.iter().map(|row| row.entry.total_shares).collect();
         let xp: Vec<i32> = chunk.iter().map(|row| row.xp).collect();
         let percentiles: Vec<i32> = chunk.iter().map(|row| row.percentile_hundredths).collect();
         sqlx::query!(
@@ -312,7 +309,7 @@ pub(crate) async fn insert_results(
             &users,
             &ranks,
             &bests,
-            &hashes as &[Option<String>],
+            &hashes as &[Option<&str>],
             &shares,
             &xp,
             &percentiles,

@@ -8,9 +8,10 @@ use tbg_core::UserId;
 pub(crate) struct WeekRow {
     pub display_name: Option<String>,
     pub btc_address: Option<String>,
-    pub best: Option<f64>,
-    pub best_time: Option<DateTime<Utc>>,
-    pub shares: Option<i64>,
+    /// Per address of the user: the best, its time, the shares.
+    pub bests: Vec<f64>,
+    pub best_times: Vec<Option<DateTime<Utc>>>,
+    pub shares: Vec<i64>,
     pub days: Vec<NaiveDate>,
     pub day_bests: Vec<f64>,
     pub hash: Option<String>,
@@ -29,15 +30,16 @@ pub(crate) struct WeekRow {
     pub played: Vec<String>,
 }
 
-/// Everything that a week of a user shows: one statement, by keys.
-pub(crate) async fn week(
+/// Everything that a week before the current one shows of a user: one statement, by keys.
+pub(crate) async fn past_week(
     pool: &PgPool,
     user: UserId,
     monday: NaiveDate,
 ) -> Result<Option<WeekRow>, sqlx::Error> {
     sqlx::query_as!(
         WeekRow,
-        r#"SELECT u.display_name, u.btc_address, live.best AS "best?", live.time AS "best_time?", live.shares AS "shares?",
+        r#"SELECT u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
+                  coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
                   days.days AS "days!", days.bests AS "day_bests!", h.hash AS "hash?", h.best_difficulty AS "hash_best?",
                   (SELECT difficulty FROM network_difficulty
                    WHERE time < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC' ORDER BY time DESC LIMIT 1) AS network_difficulty,
@@ -46,14 +48,12 @@ pub(crate) async fn week(
                   d.status AS "status?", d.total_participants AS "participants?", r.rank AS "rank?",
                   r.percentile::FLOAT8 AS "percentile?", e.best_difficulty AS "frozen_best?", e.best_time AS "frozen_time?",
                   e.total_shares AS "frozen_shares?",
-                  (SELECT coalesce(array_agg(game_type), '{}') FROM game_sessions s
-                   WHERE s.user_id = u.id AND s.week_start = $2) AS "played!"
+                  ARRAY(SELECT game_type FROM game_sessions s WHERE s.user_id = u.id AND s.week_start = $2) AS "played!: Vec<String>"
            FROM users u
-           LEFT JOIN LATERAL (
-               SELECT max(best_difficulty) AS best, sum(total_shares)::BIGINT AS shares,
-                      (array_agg(best_share_time ORDER BY best_difficulty DESC, best_share_time))[1] AS time
-               FROM weekly_best_diff w WHERE w.user_id = u.id AND w.week_start = $2
-           ) live ON TRUE
+           CROSS JOIN LATERAL (
+               SELECT array_agg(best_difficulty) AS bests, array_agg(best_share_time) AS times, array_agg(total_shares) AS shares
+               FROM weekly_best_diff w WHERE w.user_id = $1 AND w.week_start = $2
+           ) weeks
            CROSS JOIN LATERAL (
                SELECT coalesce(array_agg(day), '{}') AS days, coalesce(array_agg(best_diff), '{}') AS bests
                FROM user_daily_stats s WHERE s.user_id = u.id AND s.day BETWEEN $2 AND $2::DATE + 6
@@ -74,6 +74,55 @@ pub(crate) async fn week(
     )
     .fetch_optional(pool)
     .await
+}
+
+/// The same of the current week, which every dashboard asks for: it has no draw yet, and who wants the network's
+/// difficulty finds it in Redis.
+pub(crate) async fn current_week(
+    pool: &PgPool,
+    user: UserId,
+    monday: NaiveDate,
+) -> Result<Option<WeekRow>, sqlx::Error> {
+    sqlx::query_as!(
+        WeekRow,
+        r#"SELECT u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
+                  coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
+                  coalesce(days.days, '{}') AS "days!", coalesce(days.bests, '{}') AS "day_bests!",
+                  h.hash AS "hash?", h.best_difficulty AS "hash_best?", NULL::FLOAT8 AS network_difficulty,
+                  block.block_height AS "block_height?", block.reward_btc::FLOAT8 AS "block_reward?",
+                  block.block_hash AS "block_hash?", NULL::TEXT AS status, NULL::INT AS participants, NULL::INT AS rank,
+                  NULL::FLOAT8 AS percentile, NULL::FLOAT8 AS frozen_best, NULL::TIMESTAMPTZ AS frozen_time,
+                  NULL::BIGINT AS frozen_shares,
+                  ARRAY(SELECT game_type FROM game_sessions s WHERE s.user_id = $1 AND s.week_start = $2) AS "played!: Vec<String>"
+           FROM users u
+           CROSS JOIN LATERAL (
+               SELECT array_agg(best_difficulty) AS bests, array_agg(best_share_time) AS times, array_agg(total_shares) AS shares
+               FROM weekly_best_diff w WHERE w.user_id = $1 AND w.week_start = $2
+           ) weeks
+           CROSS JOIN LATERAL (
+               SELECT array_agg(day) AS days, array_agg(best_diff) AS bests
+               FROM user_daily_stats s WHERE s.user_id = $1 AND s.day BETWEEN $2 AND $2::DATE + 6
+           ) days
+           LEFT JOIN weekly_best_hashes h ON h.user_id = $1 AND h.week_start = $2
+           LEFT JOIN LATERAL (
+               SELECT block_height, reward_btc, block_hash FROM blocks b
+               WHERE b.user_id = $1 AND b.found_at >= $2::TIMESTAMP AT TIME ZONE 'UTC'
+                 AND b.found_at < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC'
+               ORDER BY b.found_at DESC LIMIT 1
+           ) block ON TRUE
+           WHERE u.id = $1"#,
+        user.0,
+        monday
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The network's difficulty as the pool last reported it.
+pub(crate) async fn network_difficulty(pool: &PgPool) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT difficulty FROM network_difficulty ORDER BY time DESC LIMIT 1")
+        .fetch_optional(pool)
+        .await
 }
 
 /// A past week of a user.
