@@ -29,7 +29,7 @@ use tbg_operations::{CacheRegistry, Operations};
 use tbg_realtime::{Feeds, Realtime, RealtimeConfig};
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Claims, Keys, TokenKind};
 use tbg_web::limit::{Limiter, Limits};
-use tbg_web::{AuthMethod, Origins, WebParts, WebState};
+use tbg_web::{AuthMethod, Origins, ProbeParts, WebParts, WebState};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -261,11 +261,13 @@ impl App {
             on_cache_cleared: Arc::new(|| {}),
         });
         let state = WebState::new(WebParts {
-            pool: db.pool.clone(),
-            redis: manager,
-            metrics: PrometheusBuilder::new().build_recorder().handle(),
-            version: "1.2.3",
-            environment: "test",
+            probes: ProbeParts {
+                pool: db.pool.clone(),
+                redis: manager,
+                metrics: PrometheusBuilder::new().build_recorder().handle(),
+                version: "1.2.3",
+                environment: "test",
+            },
             docs_enabled: true,
             authenticator: Arc::clone(&auth),
             limiter,

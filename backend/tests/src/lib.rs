@@ -217,9 +217,9 @@ impl TestRedis {
 
     /// A multiplexed connection.
     #[must_use]
-    pub fn manager(&self) -> redis::aio::ConnectionManager {
+    pub fn manager(&self) -> tbg_core::redis::Redis {
         let config = redis::aio::ConnectionManagerConfig::new().set_number_of_retries(1);
-        redis::aio::ConnectionManager::new_lazy_with_config(self.client(), config).expect("Redis")
+        redis::aio::ConnectionManager::new_lazy_with_config(self.client(), config).expect("Redis").into()
     }
 
     /// A client.

@@ -52,7 +52,7 @@ impl Statements {
 /// Names the Redis commands of a request: round trips, not what scripts do inside Redis.
 pub struct Commands {
     monitor: redis::aio::Monitor,
-    manager: redis::aio::ConnectionManager,
+    manager: tbg_core::redis::Redis,
     marks: u32,
 }
 

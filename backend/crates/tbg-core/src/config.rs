@@ -180,6 +180,8 @@ settings! {
     email_verification_ttl_hours: u32 = 24;
     /// Minutes that a link to set a new password is valid.
     password_reset_ttl_minutes: u32 = 60;
+    /// Folder in which the backup service leaves the time of its last success, for the metrics.
+    backup_status_dir: Option<PathBuf> = None;
     /// Folder into which the log sender also writes each mail, for tests.
     email_capture_dir: Option<PathBuf> = None;
     /// The dashboard, for links in mail.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use log::LevelFilter;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
@@ -48,7 +49,9 @@ pub fn connect_options(settings: &Settings) -> anyhow::Result<PgConnectOptions> 
             ("jit", "off"),
             ("timezone", "UTC"),
         ])
-        .disable_statement_logging())
+        // At a level that only the layer that times statements listens to (`telemetry`).
+        .log_statements(LevelFilter::Trace)
+        .log_slow_statements(LevelFilter::Off, Duration::MAX))
 }
 
 /// A pool that connects when it is first used, so that a process starts while the database is away.

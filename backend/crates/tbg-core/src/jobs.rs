@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
-use crate::metrics::JOB_LAST_SUCCESS;
+use crate::metrics::{JOB_INTERVAL, JOB_LAST_SUCCESS};
 
 /// How long a claimed run belongs to its process; extended while it runs.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
@@ -37,6 +37,8 @@ const TICK: Duration = Duration::from_secs(1);
 const RECHECK: TimeDelta = TimeDelta::seconds(30);
 /// Wait while the database is away.
 const RECHECK_AFTER_ERROR: TimeDelta = TimeDelta::seconds(5);
+/// Scheduled times that are looked at to know how often a job runs.
+const INTERVALS: usize = 10;
 /// Rows of finished runs are kept this long.
 const KEEP_RUNS: TimeDelta = TimeDelta::days(7);
 
@@ -80,6 +82,12 @@ impl Job {
         (self.work)(scheduled_at).await
     }
 
+    /// The longest time between two of its next scheduled times.
+    fn longest_interval(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let times: Vec<DateTime<Utc>> = self.schedule.iter_after(now).take(INTERVALS).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max()
+    }
+
     /// The latest scheduled time at or before `now`.
     fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.schedule.find_previous_occurrence(&now, true).ok()
@@ -103,8 +111,35 @@ impl Runner {
         Self { pool, clock, owner, jobs, idle_until: HashMap::new() }
     }
 
+    /// Says how often each job is to run, and when it last did: an alert must not wait for the first run.
+    async fn report(&self) -> Result<(), sqlx::Error> {
+        for job in &self.jobs {
+            if let Some(interval) = job.longest_interval(self.clock.now()) {
+                metrics::gauge!(JOB_INTERVAL, "task" => job.name).set(interval.as_seconds_f64());
+            }
+        }
+        let names: Vec<String> = self.jobs.iter().map(|job| job.name.to_owned()).collect();
+        let last = sqlx::query!(
+            r#"SELECT job, max(finished_at) AS "at!" FROM job_runs
+               WHERE job = ANY($1) AND finished_at IS NOT NULL GROUP BY job"#,
+            &names
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in last {
+            let name = self.jobs.iter().map(Job::name).find(|name| *name == row.job);
+            if let Some(name) = name {
+                metrics::gauge!(JOB_LAST_SUCCESS, "task" => name).set(row.at.timestamp() as f64);
+            }
+        }
+        Ok(())
+    }
+
     /// Runs until `shutdown`, then lets running jobs finish.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        if let Err(error) = self.report().await {
+            tracing::warn!(%error, "when jobs last ran is not known");
+        }
         let mut running = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -7,8 +7,8 @@
 
 use std::sync::LazyLock;
 
+use crate::redis::Redis;
 use redis::Script;
-use redis::aio::ConnectionManager;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
@@ -198,14 +198,14 @@ fn object(fields: Value) -> Map<String, Value> {
 /// Publishes live events. Clones share everything.
 #[derive(Clone)]
 pub struct LiveBus {
-    redis: ConnectionManager,
+    redis: Redis,
     local: broadcast::Sender<LiveMessage>,
 }
 
 impl LiveBus {
     /// A bus on a Redis connection; connects to nothing yet.
     #[must_use]
-    pub fn new(redis: ConnectionManager) -> Self {
+    pub fn new(redis: Redis) -> Self {
         Self { redis, local: broadcast::channel(LOCAL_QUEUE).0 }
     }
 

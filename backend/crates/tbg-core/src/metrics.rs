@@ -21,6 +21,17 @@ pub const INGEST_ACTIVE_WRITER: &str = "tbg_ingest_active_writer";
 /// Unix time of the last success of a job, by `task`.
 pub const JOB_LAST_SUCCESS: &str = "tbg_job_last_success_timestamp_seconds";
 
+/// Seconds that an interval of a job lasts, by `task`.
+pub const JOB_INTERVAL: &str = "tbg_job_interval_seconds";
+/// Duration of SQL statements as this process sees them, by `op`.
+pub const DB_QUERY_SECONDS: &str = "tbg_db_query_duration_seconds";
+/// Duration of round trips to Redis, by `command`.
+pub const REDIS_COMMAND_SECONDS: &str = "tbg_redis_command_duration_seconds";
+
+/// Bounds of the durations of statements and commands, in seconds.
+const DEPENDENCY_BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
 /// Installs the process's recorder; `http_buckets` are the bounds of request durations in seconds.
 ///
 /// # Errors
@@ -28,6 +39,13 @@ pub const JOB_LAST_SUCCESS: &str = "tbg_job_last_success_timestamp_seconds";
 pub fn install(http_buckets: &[f64]) -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), http_buckets)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full(DB_QUERY_SECONDS.to_owned()), &DEPENDENCY_BUCKETS)
+        })
+        .and_then(|builder| {
+            builder
+                .set_buckets_for_metric(Matcher::Full(REDIS_COMMAND_SECONDS.to_owned()), &DEPENDENCY_BUCKETS)
+        })
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot install the metrics recorder")?;
     describe();
@@ -47,4 +65,7 @@ fn describe() {
     metrics::describe_gauge!(INGEST_BATCH_EVENTS, "Events of the last batch.");
     metrics::describe_gauge!(INGEST_ACTIVE_WRITER, "1 in the process that writes.");
     metrics::describe_gauge!(JOB_LAST_SUCCESS, "Unix time of a job's last success.");
+    metrics::describe_gauge!(JOB_INTERVAL, "Longest time between two scheduled runs of a job.");
+    metrics::describe_histogram!(DB_QUERY_SECONDS, "SQL statements, by their first word.");
+    metrics::describe_histogram!(REDIS_COMMAND_SECONDS, "Round trips to Redis.");
 }

@@ -294,6 +294,9 @@ impl DomainEvent {
     }
 }
 
+/// The consumers that run; events for the others wait for their domain.
+pub const CONSUMERS: &[&str] = &["games", "gamification", "mining", "social"];
+
 /// Writes events for all their consumers in one statement. An event that is already there is skipped.
 ///
 /// # Errors

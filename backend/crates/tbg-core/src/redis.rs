@@ -1,14 +1,32 @@
 //! Redis connections. Redis is never the only home of a fact.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use redis::Client;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use futures_util::FutureExt as _;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, Value};
 
 use crate::config::Settings;
+use crate::metrics::REDIS_COMMAND_SECONDS;
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most connections of a process (contract `production.md` §13). Each [`Redis`] is one, whatever the number of
+/// its clones.
+pub const MAX_CONNECTIONS: usize = 20;
+
+/// Connections of this process with a command in flight.
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+/// Connections that are kept for blocking reads and subscriptions.
+static DEDICATED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many connections of this process are in use now.
+#[must_use]
+pub fn connections_in_use() -> usize {
+    BUSY.load(Ordering::Relaxed) + DEDICATED.load(Ordering::Relaxed)
+}
 
 /// The client for `TBG_REDIS_URL`; connects to nothing yet.
 ///
@@ -26,12 +44,14 @@ pub fn client(settings: &Settings) -> anyhow::Result<Client> {
 ///
 /// # Errors
 /// When the client cannot be configured.
-pub fn manager(client: &Client) -> anyhow::Result<ConnectionManager> {
+pub fn manager(client: &Client) -> anyhow::Result<Redis> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(RESPONSE_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_number_of_retries(1);
-    ConnectionManager::new_lazy_with_config(client.clone(), config).context("cannot set up Redis")
+    let manager =
+        ConnectionManager::new_lazy_with_config(client.clone(), config).context("cannot set up Redis")?;
+    Ok(manager.into())
 }
 
 /// A connection of one's own, without a response time-out, for blocking reads.
@@ -43,4 +63,130 @@ pub async fn dedicated(client: &Client) -> redis::RedisResult<MultiplexedConnect
         .set_connection_timeout(Some(RESPONSE_TIMEOUT))
         .set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Counts a connection that is kept for one purpose, as long as it lives.
+#[derive(Debug)]
+pub struct DedicatedGuard(());
+
+impl DedicatedGuard {
+    /// Counts one more.
+    #[must_use]
+    pub fn count() -> Self {
+        DEDICATED.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for DedicatedGuard {
+    fn drop(&mut self) {
+        DEDICATED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A multiplexed connection that times its commands. Clones share it.
+#[derive(Clone)]
+pub struct Redis {
+    manager: ConnectionManager,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl From<ConnectionManager> for Redis {
+    fn from(manager: ConnectionManager) -> Self {
+        Self { manager, in_flight: Arc::default() }
+    }
+}
+
+/// A round trip that is under way; also ends when its future is dropped.
+struct Timed<'a> {
+    command: &'static str,
+    started: Instant,
+    in_flight: &'a AtomicUsize,
+}
+
+impl<'a> Timed<'a> {
+    fn begin(command: &'static str, in_flight: &'a AtomicUsize) -> Self {
+        if in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            BUSY.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { command, started: Instant::now(), in_flight }
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            BUSY.fetch_sub(1, Ordering::Relaxed);
+        }
+        metrics::histogram!(REDIS_COMMAND_SECONDS, "command" => self.command)
+            .record(self.started.elapsed().as_secs_f64());
+    }
+}
+
+impl ConnectionLike for Redis {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        async move {
+            let _timed = Timed::begin(label(cmd), &self.in_flight);
+            self.manager.send_packed_command(cmd).await
+        }
+        .boxed()
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            let _timed = Timed::begin("pipeline", &self.in_flight);
+            self.manager.send_packed_commands(pipeline, offset, count).await
+        }
+        .boxed()
+    }
+
+    fn get_db(&self) -> i64 {
+        self.manager.get_db()
+    }
+}
+
+/// The commands that have a series of their own: those that are sent alone.
+const COMMANDS: [&str; 16] = [
+    "EVALSHA", "EVAL", "GET", "MGET", "SET", "DEL", "UNLINK", "EXPIRE", "PUBLISH", "XADD", "XLEN", "XINFO",
+    "SCAN", "HGETALL", "PING", "INFO",
+];
+
+/// The label of a command: one of a closed set.
+fn label(cmd: &Cmd) -> &'static str {
+    let Some(Arg::Simple(name)) = cmd.args_iter().next() else { return "other" };
+    COMMANDS.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_a_label_of_a_closed_set() {
+        assert_eq!(label(&redis::cmd("get")), "GET");
+        assert_eq!(label(redis::cmd("EVALSHA").arg("abc")), "EVALSHA");
+        assert_eq!(label(&redis::cmd("bc1qsomething")), "other");
+        assert_eq!(label(&Cmd::new()), "other");
+    }
+
+    #[test]
+    fn a_connection_is_busy_while_any_of_its_commands_is() {
+        let connection = AtomicUsize::new(0);
+        let before = connections_in_use();
+        let (first, second) = (Timed::begin("GET", &connection), Timed::begin("GET", &connection));
+        assert_eq!(connections_in_use(), before + 1);
+        drop(first);
+        assert_eq!(connections_in_use(), before + 1);
+        drop(second);
+        assert_eq!(connections_in_use(), before);
+        let guard = DedicatedGuard::count();
+        assert_eq!(connections_in_use(), before + 1);
+        drop(guard);
+        assert_eq!(connections_in_use(), before);
+    }
 }

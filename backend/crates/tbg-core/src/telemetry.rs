@@ -1,17 +1,27 @@
-//! Log output: lines for people, JSON in production.
+//! Log output: lines for people, JSON in production; and the timing of SQL statements, which sqlx reports as
+//! events.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, Targets, filter_fn};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Environment, LogFormat, Settings};
+use crate::metrics::DB_QUERY_SECONDS;
+
+/// What sqlx names its events.
+const STATEMENTS: &str = "sqlx::query";
 
 /// Starts logging to standard error. Does nothing when logging has started already.
 ///
 /// # Errors
 /// When `TBG_LOG_FILTER` is not a filter.
 pub fn init(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
+    let wanted = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
         anyhow::anyhow!("setting TBG_LOG_FILTER is not valid: expected a level or module=level pairs")
     })?;
     let json = match settings.log_format {
@@ -19,11 +29,76 @@ pub fn init(settings: &Settings) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => settings.environment == Environment::Production,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let lines = if json { lines.json().boxed() } else { lines.with_target(false).boxed() };
+    // SQL is never logged, whatever the filter says.
+    let filter = wanted.and(filter_fn(|metadata| metadata.target() != STATEMENTS));
+    let timed = StatementTimes.with_filter(Targets::new().with_target(STATEMENTS, Level::TRACE));
     // An error here means that a subscriber is installed, as in tests: keep that one.
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(timed).try_init();
     Ok(())
+}
+
+/// Turns the events of sqlx into durations.
+struct StatementTimes;
+
+impl<S: Subscriber> Layer<S> for StatementTimes {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut statement = Statement::default();
+        event.record(&mut statement);
+        if let Some(seconds) = statement.seconds {
+            metrics::histogram!(DB_QUERY_SECONDS, "op" => statement.op).record(seconds);
+        }
+    }
+}
+
+/// What an event says of its statement.
+struct Statement {
+    op: &'static str,
+    seconds: Option<f64>,
+}
+
+impl Default for Statement {
+    fn default() -> Self {
+        Self { op: "other", seconds: None }
+    }
+}
+
+impl Visit for Statement {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if field.name() == "elapsed_secs" {
+            self.seconds = Some(value);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            self.op = op(value);
+        }
+    }
+
+    fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
+}
+
+/// The label of a statement: its first word, out of a closed set.
+fn op(statement: &str) -> &'static str {
+    const OPS: [&str; 8] = ["select", "insert", "update", "delete", "with", "begin", "commit", "rollback"];
+    let word = statement.split_whitespace().next().unwrap_or_default();
+    OPS.into_iter().find(|known| known.eq_ignore_ascii_case(word)).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_has_a_label_of_a_closed_set() {
+        assert_eq!(op("SELECT u.id FROM …"), "select");
+        assert_eq!(op("\n  with page AS …"), "with");
+        assert_eq!(op("BEGIN"), "begin");
+        assert_eq!(op("bc1q'; DROP TABLE users"), "other");
+        assert_eq!(op(""), "other");
+    }
 }

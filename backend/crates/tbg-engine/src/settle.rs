@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redis::aio::ConnectionManager;
+use tbg_core::redis::Redis;
 use tbg_core::{Clock, metrics as names};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ pub(crate) struct Settler {
 
 impl Settler {
     pub(crate) fn spawn(
-        redis: ConnectionManager,
+        redis: Redis,
         clock: Arc<dyn Clock>,
         after_commit: Arc<[Arc<dyn AfterCommit>]>,
         on_batch: Option<mpsc::UnboundedSender<BatchReport>>,
@@ -85,7 +85,7 @@ impl Settler {
 }
 
 struct Settling {
-    redis: ConnectionManager,
+    redis: Redis,
     clock: Arc<dyn Clock>,
     after_commit: Arc<[Arc<dyn AfterCommit>]>,
     on_batch: Option<mpsc::UnboundedSender<BatchReport>>,

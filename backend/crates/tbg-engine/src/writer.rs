@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use redis::aio::ConnectionManager;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tbg_core::redis::{DedicatedGuard, Redis};
 use tbg_core::{Clock, db, metrics as names};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub struct Writer {
     /// Where the streams are.
     pub redis: redis::Client,
     /// Acknowledges and publishes.
-    pub manager: ConnectionManager,
+    pub manager: Redis,
     /// Applies batches.
     pub engine: Arc<Engine>,
     /// The time.
@@ -166,6 +166,7 @@ impl Writer {
         let (client, consumer, limits) = (self.redis.clone(), self.consumer.clone(), self.limits);
         tokio::spawn(async move {
             let read = async {
+                let _counted = DedicatedGuard::count();
                 let conn = tbg_core::redis::dedicated(&client).await?;
                 let mut reader = StreamReader::start(conn, consumer, limits).await?;
                 let abandoned = reader.abandoned(Duration::ZERO).await?;

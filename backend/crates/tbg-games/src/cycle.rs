@@ -266,7 +266,6 @@ impl Cycle {
         }
         let messages = draw_now(&mut tx, &draw, now).await?;
         tx.commit().await?;
-        metrics::drawn();
         self.bus.publish(&messages).await;
         Ok("completed")
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
+use tbg_core::redis::Redis;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub(crate) struct Standing {
 /// The live rankings. Clones share everything.
 #[derive(Clone)]
 pub struct Ranking {
-    redis: ConnectionManager,
+    redis: Redis,
     /// When the ranking of a week was last found empty here; held while it is made.
     empty: Arc<Mutex<HashMap<IsoWeek, Instant>>>,
 }
@@ -47,7 +47,7 @@ fn key(week: IsoWeek) -> String {
 impl Ranking {
     /// On a Redis connection.
     #[must_use]
-    pub fn new(redis: ConnectionManager) -> Self {
+    pub fn new(redis: Redis) -> Self {
         Self { redis, empty: Arc::default() }
     }
 

@@ -1,12 +1,7 @@
 //! The numbers of games and lottery (contract `games.md` §5).
 
-const DRAWS: &str = "tbg_gamification_lottery_draws_total";
 const PLAYS: &str = "tbg_games_plays_total";
 const OVERDUE: &str = "tbg_lottery_overdue_weeks";
-
-pub(crate) fn drawn() {
-    metrics::counter!(DRAWS).increment(1);
-}
 
 pub(crate) fn first_play(game: &'static str) {
     metrics::counter!(PLAYS, "game_type" => game).increment(1);

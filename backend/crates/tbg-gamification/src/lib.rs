@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::Clock;
+use tbg_core::redis::Redis;
 use tbg_web::Routes;
 
 pub use crate::consumer::GameEvents;
@@ -47,7 +47,7 @@ pub struct Parts {
     /// The primary database.
     pub pool: PgPool,
     /// The shared Redis.
-    pub redis: ConnectionManager,
+    pub redis: Redis,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Whether the catalogue may be kept in this process for half a minute.
@@ -61,7 +61,7 @@ pub struct Game(Arc<Inner>);
 /// Behind a [`Game`].
 pub struct Inner {
     pool: PgPool,
-    redis: ConnectionManager,
+    redis: Redis,
     clock: Arc<dyn Clock>,
     badges: Cache<(), Arc<Vec<BadgeRow>>>,
 }

@@ -41,11 +41,11 @@ mod wallet_accounts;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_bitcoin::Network;
 use tbg_core::Clock;
 use tbg_core::random::Entropy;
+use tbg_core::redis::Redis;
 use tbg_web::Routes;
 use tbg_web::auth::Authenticator;
 
@@ -85,7 +85,7 @@ pub struct Parts {
     /// The primary database.
     pub pool: PgPool,
     /// The shared Redis.
-    pub redis: ConnectionManager,
+    pub redis: Redis,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

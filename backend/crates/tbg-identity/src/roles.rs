@@ -5,13 +5,13 @@
 //! it when their cached state is 30 s old.
 
 use chrono::{DateTime, Utc};
-use redis::aio::ConnectionManager;
 use serde_json::json;
 use sqlx::PgPool;
 use tbg_bitcoin::{BtcAddress, Network};
 use tbg_core::UserId;
 use tbg_core::audit::{self, Action, Entry};
 use tbg_core::outbox::{self, DomainEvent};
+use tbg_core::redis::Redis;
 use uuid::Uuid;
 
 use crate::store::roles as store;
@@ -106,7 +106,7 @@ pub async fn ban(
 ///
 /// # Errors
 /// When Redis does not answer. The change stands all the same: servers know it within 30 s.
-pub async fn publish(redis: &mut ConnectionManager, change: &RoleChange) -> redis::RedisResult<()> {
+pub async fn publish(redis: &mut Redis, change: &RoleChange) -> redis::RedisResult<()> {
     let user = change.user;
     let mut pipe = redis::pipe();
     pipe.cmd("DEL").arg(format!("auth:user_state:{user}"));

@@ -34,11 +34,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_bitcoin::Network;
 use tbg_core::Clock;
 use tbg_core::live::LiveBus;
+use tbg_core::redis::Redis;
 use tbg_web::Routes;
 
 pub use adoption::MiningEvents;
@@ -65,7 +65,7 @@ pub struct Parts {
     /// The primary database.
     pub pool: PgPool,
     /// The shared Redis.
-    pub redis: ConnectionManager,
+    pub redis: Redis,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Publishes live events.

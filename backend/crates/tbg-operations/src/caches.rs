@@ -7,12 +7,12 @@
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script, cmd};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tbg_core::UserId;
 use tbg_core::audit::{Action, Entry, Origin, record_refusal};
+use tbg_core::redis::Redis;
 use tbg_web::{ApiError, ErrorCode};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -227,21 +227,21 @@ pub async fn clear_caches(
     Ok(Cleared { status: "cleared", scope, deleted_keys, patterns, duration_ms })
 }
 
-async fn lock(redis: &mut ConnectionManager, token: &str) -> RedisResult<bool> {
+async fn lock(redis: &mut Redis, token: &str) -> RedisResult<bool> {
     let set: Option<String> =
         cmd("SET").arg(LOCK).arg(token).arg("NX").arg("EX").arg(LOCK_SECONDS).query_async(redis).await?;
     Ok(set.is_some())
 }
 
 /// A lock that cannot be given back ends by itself.
-async fn unlock(redis: &mut ConnectionManager, token: &str) {
+async fn unlock(redis: &mut Redis, token: &str) {
     let released: RedisResult<i64> = RELEASE.key(LOCK).arg(token).invoke_async(redis).await;
     if let Err(error) = released {
         tracing::warn!(%error, "the lock of cache clearing stays until it expires");
     }
 }
 
-async fn clear(redis: &mut ConnectionManager, prefixes: &[&str], scope: Scope) -> RedisResult<u64> {
+async fn clear(redis: &mut Redis, prefixes: &[&str], scope: Scope) -> RedisResult<u64> {
     let deleted = unlink(redis, prefixes).await?;
     let message = json!({ "scope": scope }).to_string();
     cmd("PUBLISH").arg(CHANNEL).arg(message).query_async::<()>(redis).await?;
@@ -250,7 +250,7 @@ async fn clear(redis: &mut ConnectionManager, prefixes: &[&str], scope: Scope) -
 
 /// Scans once for all prefixes, so that Redis answers others meanwhile, and unlinks, so that it frees memory
 /// aside.
-async fn unlink(redis: &mut ConnectionManager, prefixes: &[&str]) -> RedisResult<u64> {
+async fn unlink(redis: &mut Redis, prefixes: &[&str]) -> RedisResult<u64> {
     let (mut cursor, mut deleted) = (0_u64, 0_u64);
     loop {
         let mut scan = cmd("SCAN");

@@ -28,6 +28,7 @@
 //! * Clearing caches never touches a key that holds a fact, a limit or a stream ([`CACHES`]).
 
 mod caches;
+mod gauges;
 pub mod jobs;
 mod routes;
 mod rules;
@@ -39,6 +40,7 @@ mod trail;
 mod verify;
 
 pub use caches::{CACHES, CacheRegistry, Cleared, Scope, clear_caches};
+pub use gauges::{GaugeParts, gauge_job, measure_all};
 pub use jobs::{Kept, jobs, keep, measure};
 pub use routes::{Operations, Parts, documented_routes};
 pub use rules::seal::{Seal, hex, parse_anchor};

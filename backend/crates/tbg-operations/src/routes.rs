@@ -7,10 +7,10 @@ mod stats;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::Clock;
 use tbg_core::audit::Entry;
+use tbg_core::redis::Redis;
 use tbg_web::{ApiError, Routes};
 use utoipa_axum::routes;
 
@@ -21,7 +21,7 @@ pub struct Parts {
     /// The primary database.
     pub pool: PgPool,
     /// The shared Redis.
-    pub redis: ConnectionManager,
+    pub redis: Redis,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Version of the program.

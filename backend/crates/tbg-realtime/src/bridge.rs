@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tbg_core::UserId;
 use tbg_core::live::LiveEvent;
+use tbg_core::redis::DedicatedGuard;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -70,6 +71,7 @@ pub(crate) async fn run(realtime: Realtime, shutdown: CancellationToken) {
 
 async fn listen(realtime: &Realtime, had_gap: bool, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let connect = async {
+        let _counted = DedicatedGuard::count();
         let mut connection = realtime.redis.get_async_pubsub().await?;
         connection.subscribe(topics()).await?;
         connection.psubscribe(OF_USERS).await?;

@@ -31,10 +31,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
-use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tbg_core::UserId;
 use tbg_core::live::{LiveBus, LiveEvent};
+use tbg_core::redis::Redis;
 use tbg_web::auth::{Authenticator, Claims};
 use tbg_web::limit::Limiter;
 use tbg_web::{Origins, Routes};
@@ -100,7 +100,7 @@ pub struct Parts {
     /// For the bridge's own connection.
     pub redis: redis::Client,
     /// For everything else.
-    pub manager: ConnectionManager,
+    pub manager: Redis,
     /// What could not be published is delivered from here.
     pub bus: LiveBus,
     /// Pages that may open sockets.

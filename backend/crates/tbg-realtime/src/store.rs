@@ -4,10 +4,10 @@
 use std::sync::LazyLock;
 
 use axum::extract::ws::Utf8Bytes;
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script};
 use tbg_core::UserId;
 use tbg_core::live::{KEPT_ENTRIES, KEPT_SECONDS, kept_key};
+use tbg_core::redis::Redis;
 use uuid::Uuid;
 
 use crate::rules::{Channel, Since, deliver_kept};
@@ -91,11 +91,11 @@ impl Kept {
 /// The Redis side of sockets.
 #[derive(Clone)]
 pub(crate) struct Store {
-    redis: ConnectionManager,
+    redis: Redis,
 }
 
 impl Store {
-    pub(crate) fn new(redis: ConnectionManager) -> Self {
+    pub(crate) fn new(redis: Redis) -> Self {
         Self { redis }
     }
 

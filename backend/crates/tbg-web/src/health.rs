@@ -15,13 +15,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use redis::aio::ConnectionManager;
 use serde::Serialize;
 use sqlx::{Connection, PgPool};
+use tbg_core::redis::Redis;
 use tokio::sync::OnceCell;
 use utoipa::ToSchema;
 
-use crate::state::WebState;
+use crate::state::Probes;
 
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ pub(crate) struct VersionReport {
         (status = 503, description = "At least one does not", body = ProbeReport),
     )
 )]
-pub(crate) async fn health(State(state): State<WebState>) -> (StatusCode, Json<ProbeReport>) {
-    let health = state.health.read(&state.parts.pool, &state.parts.redis).await;
+pub(crate) async fn health(State(probes): State<Probes>) -> (StatusCode, Json<ProbeReport>) {
+    let health = probes.health.read(&probes.parts.pool, &probes.parts.redis).await;
     let report = ProbeReport {
         status: if health.is_good() { "healthy" } else { "degraded" },
         checks: (!health.is_good()).then(|| health.in_words("healthy", "unhealthy")),
@@ -82,8 +82,8 @@ pub(crate) async fn health(State(state): State<WebState>) -> (StatusCode, Json<P
         (status = 503, description = "Not ready", body = ProbeReport),
     )
 )]
-pub(crate) async fn ready(State(state): State<WebState>) -> (StatusCode, Json<ProbeReport>) {
-    let health = state.health.read(&state.parts.pool, &state.parts.redis).await;
+pub(crate) async fn ready(State(probes): State<Probes>) -> (StatusCode, Json<ProbeReport>) {
+    let health = probes.health.read(&probes.parts.pool, &probes.parts.redis).await;
     let report = ProbeReport {
         status: if health.is_good() { "ready" } else { "degraded" },
         checks: Some(health.in_words("ok", "error")),
@@ -100,14 +100,14 @@ pub(crate) async fn ready(State(state): State<WebState>) -> (StatusCode, Json<Pr
         (status = 200, description = "Version and environment", body = VersionReport),
     )
 )]
-pub(crate) async fn version(State(state): State<WebState>) -> Json<VersionReport> {
-    Json(VersionReport { version: state.parts.version, environment: state.parts.environment })
+pub(crate) async fn version(State(probes): State<Probes>) -> Json<VersionReport> {
+    Json(VersionReport { version: probes.parts.version, environment: probes.parts.environment })
 }
 
 /// All metrics in the Prometheus text format; not in the OpenAPI document.
-pub(crate) async fn metrics(State(state): State<WebState>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
     let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (headers, state.parts.metrics.render())
+    (headers, probes.parts.metrics.render())
 }
 
 /// Whether each dependency answered.
@@ -147,7 +147,7 @@ struct Flight {
 }
 
 impl HealthCache {
-    async fn read(&self, pool: &PgPool, redis: &ConnectionManager) -> Health {
+    async fn read(&self, pool: &PgPool, redis: &Redis) -> Health {
         let outcome = self.join(Instant::now());
         // The first caller checks, the others wait. If it goes away, the next one checks instead.
         *outcome.get_or_init(|| check(pool, redis)).await
@@ -168,7 +168,7 @@ impl HealthCache {
     }
 }
 
-async fn check(pool: &PgPool, redis: &ConnectionManager) -> Health {
+async fn check(pool: &PgPool, redis: &Redis) -> Health {
     let (database, redis) =
         tokio::join!(answers("database", ping_database(pool)), answers("redis", ping_redis(redis.clone())),);
     Health { database, redis }
@@ -206,7 +206,7 @@ async fn ping_database(pool: &PgPool) -> anyhow::Result<()> {
     }
 }
 
-async fn ping_redis(mut redis: ConnectionManager) -> anyhow::Result<()> {
+async fn ping_redis(mut redis: Redis) -> anyhow::Result<()> {
     redis::cmd("PING").query_async::<()>(&mut redis).await?;
     Ok(())
 }

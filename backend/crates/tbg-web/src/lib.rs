@@ -52,6 +52,8 @@ use axum::Router;
 use axum::routing::get;
 use utoipa::openapi::OpenApi;
 
+use crate::state::Probes;
+
 pub use crate::auth::{Admin, AuthMethod, Caller, MaybeCaller, Session};
 pub use crate::client::{Origin, Peer};
 pub use crate::cors::Origins;
@@ -64,7 +66,7 @@ pub use crate::request_id::RequestId;
 pub use crate::routes::Routes;
 pub use crate::security_headers::SECURITY_HEADERS;
 pub use crate::server::serve;
-pub use crate::state::{WebParts, WebState};
+pub use crate::state::{ProbeParts, WebParts, WebState};
 
 /// Builds the whole HTTP service: the routes of the domains, the infrastructure routes, the
 /// documentation where it is enabled, and every layer around them.
@@ -80,6 +82,16 @@ pub fn router(state: WebState, domains: Routes) -> Router {
     let routes = routes.route("/metrics", get(health::metrics));
     let routes = if parts.docs_enabled { routes.merge(docs::page(document)) } else { routes };
     layers::apply(routes.with_state(state), parts.origins.clone(), door)
+}
+
+/// What a process answers that serves no API: health, version, metrics. For its orchestrator and Prometheus alone.
+pub fn probe_router(parts: ProbeParts) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
+        .with_state(Probes::new(parts))
 }
 
 /// The OpenAPI document of the infrastructure routes and `domains`: what [`router`] serves.

@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use redis::aio::ConnectionManager;
 use tbg_core::random::Entropy;
+use tbg_core::redis::Redis;
 use tbg_core::{Clock, random};
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ pub struct Limiter {
 
 impl Limiter {
     /// A limiter on a Redis that is taken to be up until it fails.
-    pub fn new(redis: ConnectionManager, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(redis: Redis, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let shared = Shared {
             redis,
             clock,
@@ -165,7 +165,7 @@ async fn probe(limiter: Weak<Shared>, deadline: Duration) {
 }
 
 struct Shared {
-    redis: ConnectionManager,
+    redis: Redis,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     script: Script,

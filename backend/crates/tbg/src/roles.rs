@@ -6,6 +6,7 @@ mod jobs;
 mod lottery;
 mod running;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,6 +105,9 @@ impl Process {
         if has(Role::Api) {
             let serving = self.serve_api(shutdown.clone()).await?;
             running.spawn("api", serving);
+        } else {
+            let probing = self.serve_probes(shutdown.clone()).await?;
+            running.spawn("probes", probing);
         }
         if has(Role::Ingest) {
             self.start_ingest(&mut running, &shutdown)?;
@@ -134,9 +138,7 @@ impl Process {
     ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
         let settings = &self.settings;
         let api = Api::new(settings, &self.pool, &self.metrics, &self.clock, &self.bus)?;
-        let listener = TcpListener::bind(settings.http_listen)
-            .await
-            .with_context(|| format!("cannot listen on {}: is the port taken?", settings.http_listen))?;
+        let listener = listen(settings.http_listen).await?;
         tracing::info!("API on http://{}", listener.local_addr()?);
         let drain = Duration::from_secs(settings.shutdown_drain_seconds);
         Ok(async move {
@@ -148,6 +150,20 @@ impl Process {
             seen.await.context("the writer of last-seen times crashed")?;
             Ok(served?)
         })
+    }
+
+    /// Binds the address of the API for the probes of a process that serves none.
+    async fn serve_probes(
+        &self,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
+        let settings = &self.settings;
+        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+        let router = tbg_web::probe_router(api::probe_parts(settings, &self.pool, redis, &self.metrics));
+        let listener = listen(settings.http_listen).await?;
+        tracing::info!("health and metrics on http://{}", listener.local_addr()?);
+        let drain = Duration::from_secs(settings.shutdown_drain_seconds);
+        Ok(async move { Ok(tbg_web::serve(listener, router, shutdown, drain).await?) })
     }
 
     fn start_ingest(&self, running: &mut Running, shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -219,6 +235,12 @@ impl Process {
             .context("cannot start the receiver's thread")?;
         Ok(())
     }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: is the port taken?"))
 }
 
 /// The reactors of this deployment, in order.

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::ConnectionManager;
 use redis::{Pipeline, RedisResult};
+use tbg_core::redis::Redis;
 use tokio::sync::mpsc;
 
 use super::spool::Spool;
@@ -19,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(1);
 
 /// Publishes what the receiver hands over.
 pub struct StreamPublisher {
-    redis: ConnectionManager,
+    redis: Redis,
     spool: Arc<Mutex<Spool>>,
     maxlen: usize,
     /// Whether events go to Redis; otherwise to the spool until a probe succeeds.
@@ -30,7 +30,7 @@ pub struct StreamPublisher {
 impl StreamPublisher {
     /// A publisher that keeps about `maxlen` entries in each stream.
     #[must_use]
-    pub fn new(redis: ConnectionManager, spool: Arc<Mutex<Spool>>, maxlen: usize) -> Self {
+    pub fn new(redis: Redis, spool: Arc<Mutex<Spool>>, maxlen: usize) -> Self {
         Self { redis, spool, maxlen, open: false, probed: Instant::now() - PROBE }
     }
 

@@ -5,7 +5,7 @@
 //! While Redis is away, mail is sent all the same.
 
 use redis::Script;
-use redis::aio::ConnectionManager;
+use tbg_core::redis::Redis;
 
 use crate::rules::email::email_hash;
 
@@ -25,7 +25,7 @@ const GIVE_BACK: &str = "
 
 /// Counts mails by recipient.
 pub(super) struct Limiter {
-    redis: ConnectionManager,
+    redis: Redis,
     per_window: u32,
     take: Script,
     give_back: Script,
@@ -33,7 +33,7 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// At most `per_window` mails for each recipient.
-    pub(super) fn new(redis: ConnectionManager, per_window: u32) -> Self {
+    pub(super) fn new(redis: Redis, per_window: u32) -> Self {
         Self { redis, per_window, take: Script::new(TAKE), give_back: Script::new(GIVE_BACK) }
     }
 

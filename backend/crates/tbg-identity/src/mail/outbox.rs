@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::Clock;
 use tbg_core::random::{self, Entropy};
+use tbg_core::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
 use super::MailConfig;
@@ -80,7 +80,7 @@ impl Mailer {
     /// When a setting is missing or unsafe. The message names it without its value.
     pub fn new(
         pool: PgPool,
-        redis: ConnectionManager,
+        redis: Redis,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         config: MailConfig,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use redis::aio::ConnectionManager;
 use redis::{ErrorKind, RedisResult, Script, ServerErrorKind};
+use tbg_core::redis::Redis;
 
 use crate::rules::live::{Averages, LiveWorker};
 
@@ -93,13 +93,13 @@ impl LiveNetwork {
 /// Live state in Redis. Clones share the connection.
 #[derive(Clone)]
 pub struct LiveStore {
-    redis: ConnectionManager,
+    redis: Redis,
 }
 
 impl LiveStore {
     /// On a connection that is made when first used.
     #[must_use]
-    pub fn new(redis: ConnectionManager) -> Self {
+    pub fn new(redis: Redis) -> Self {
         Self { redis }
     }
 

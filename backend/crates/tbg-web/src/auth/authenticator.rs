@@ -7,10 +7,10 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use chrono::{DateTime, Utc};
 use moka::sync::Cache;
-use redis::aio::ConnectionManager;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq as _;
+use tbg_core::redis::Redis;
 use tbg_core::{Clock, UserId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ pub struct AuthenticatorParts {
     /// The primary database.
     pub pool: PgPool,
     /// The shared Redis.
-    pub redis: ConnectionManager,
+    pub redis: Redis,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Knows whether Redis is up.

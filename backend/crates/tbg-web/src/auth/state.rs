@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use moka::sync::Cache;
-use redis::aio::ConnectionManager;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tbg_core::UserId;
+use tbg_core::redis::Redis;
 use uuid::Uuid;
 
 use super::store;
@@ -40,14 +40,14 @@ impl UserState {
 /// States by user, and which sessions were ended.
 pub(super) struct States {
     pool: PgPool,
-    redis: ConnectionManager,
+    redis: Redis,
     limiter: Limiter,
     users: Cache<UserId, UserState>,
     revoked: Cache<Uuid, bool>,
 }
 
 impl States {
-    pub(super) fn new(pool: PgPool, redis: ConnectionManager, limiter: Limiter) -> Self {
+    pub(super) fn new(pool: PgPool, redis: Redis, limiter: Limiter) -> Self {
         Self {
             pool,
             redis,

@@ -1,7 +1,7 @@
 //! The one round trip: trim, count, add if allowed, expire, in one script on one key.
 
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
+use tbg_core::redis::Redis;
 
 use super::decision::{Count, WINDOW_US};
 
@@ -18,7 +18,7 @@ impl Script {
     /// Runs it by hash; a Redis that does not know it yet is sent the text first.
     pub(super) async fn run(
         &self,
-        redis: &mut ConnectionManager,
+        redis: &mut Redis,
         key: &str,
         limit: u32,
         member: &str,

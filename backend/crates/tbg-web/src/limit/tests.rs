@@ -1,7 +1,7 @@
 //! The limiter without a Redis. With one: the suite of the tests package.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use redis::aio::ConnectionManagerConfig;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tbg_core::MockClock;
 use tbg_core::random::SeededEntropy;
 
@@ -15,7 +15,7 @@ fn stranded(clock: &MockClock) -> Limiter {
     let client = redis::Client::open("redis://127.0.0.1:1/").unwrap();
     let no_retries = ConnectionManagerConfig::new().set_number_of_retries(0);
     let redis = ConnectionManager::new_lazy_with_config(client, no_retries).unwrap();
-    Limiter::new(redis, Arc::new(clock.clone()), Arc::new(SeededEntropy::new(7)))
+    Limiter::new(redis.into(), Arc::new(clock.clone()), Arc::new(SeededEntropy::new(7)))
 }
 
 #[tokio::test(start_paused = true)]

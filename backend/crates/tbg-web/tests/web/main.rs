@@ -24,9 +24,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tbg_core::MockClock;
 use tbg_core::config::Environment;
 use tbg_core::random::SeededEntropy;
+use tbg_core::redis::Redis;
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
 use tbg_web::limit::{Limiter, Limits};
-use tbg_web::{Origins, Routes, WebParts, WebState};
+use tbg_web::{Origins, ProbeParts, Routes, WebParts, WebState};
 use tower::ServiceExt;
 
 /// A private key, PKCS #8 in PEM.
@@ -72,7 +73,7 @@ impl Setup {
         let pool = PgPoolOptions::new().connect_lazy_with(nowhere);
         let client = redis::Client::open("redis://127.0.0.1:1/")?;
         let no_retries = ConnectionManagerConfig::new().set_number_of_retries(0);
-        let redis = ConnectionManager::new_lazy_with_config(client, no_retries)?;
+        let redis = Redis::from(ConnectionManager::new_lazy_with_config(client, no_retries)?);
         let clock = Arc::new(MockClock::at(now()));
         let limiter = Limiter::new(redis.clone(), clock.clone(), Arc::new(SeededEntropy::new(1)));
         let authenticator = Authenticator::new(AuthenticatorParts {
@@ -84,11 +85,7 @@ impl Setup {
         });
         let proxies = self.trusted_proxies.split(',').filter_map(|network| network.parse().ok());
         Ok(WebState::new(WebParts {
-            pool,
-            redis,
-            metrics,
-            version: "1.2.3",
-            environment: "test",
+            probes: ProbeParts { pool, redis, metrics, version: "1.2.3", environment: "test" },
             docs_enabled: self.docs_enabled,
             authenticator: Arc::new(authenticator),
             limiter,

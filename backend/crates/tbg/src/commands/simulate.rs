@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use redis::aio::ConnectionManager;
 use sqlx::Connection as _;
 use tbg_core::config::Settings;
+use tbg_core::redis::Redis;
 use tbg_core::{Clock as _, SystemClock, db, users};
 use tbg_engine::source::publisher::add_entry;
 use tbg_sim::{SimConfig, SimEvent, Simulator};
@@ -75,7 +75,7 @@ fn micros(seconds: f64) -> i64 {
 enum Sink {
     File(Box<dyn Write + Send>),
     Socket(UnixDatagram),
-    Streams { redis: ConnectionManager, maxlen: usize, waiting: Vec<Vec<u8>> },
+    Streams { redis: Redis, maxlen: usize, waiting: Vec<Vec<u8>> },
 }
 
 impl Sink {

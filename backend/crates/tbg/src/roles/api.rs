@@ -9,12 +9,12 @@ use aws_lc_rs::rsa::KeySize;
 use axum::Router;
 use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusHandle;
-use redis::aio::ConnectionManager;
 use serde_json::Value;
 use sqlx::PgPool;
 use tbg_core::config::{Environment, Settings};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
+use tbg_core::redis::Redis;
 use tbg_core::{Clock, UserId};
 use tbg_games::{Games, Ranking};
 use tbg_gamification::Game;
@@ -25,7 +25,7 @@ use tbg_operations::Operations;
 use tbg_realtime::{Feeds, Realtime, RealtimeConfig};
 use tbg_web::auth::{Authenticator, AuthenticatorParts, Keys};
 use tbg_web::limit::{Limiter, Limits};
-use tbg_web::{Origins, WebParts, WebState};
+use tbg_web::{Origins, ProbeParts, WebParts, WebState};
 
 use super::{VERSION, lottery};
 use crate::commands::keys::new_private_key;
@@ -153,20 +153,32 @@ impl Api {
     }
 }
 
-fn web_state(
+/// What the probes of a process stand on.
+pub fn probe_parts(
     settings: &Settings,
     pool: &PgPool,
-    redis: ConnectionManager,
+    redis: Redis,
     metrics: &PrometheusHandle,
-    limiter: Limiter,
-    authenticator: Arc<Authenticator>,
-) -> WebState {
-    WebState::new(WebParts {
+) -> ProbeParts {
+    ProbeParts {
         pool: pool.clone(),
         redis,
         metrics: metrics.clone(),
         version: VERSION,
         environment: settings.environment.as_str(),
+    }
+}
+
+fn web_state(
+    settings: &Settings,
+    pool: &PgPool,
+    redis: Redis,
+    metrics: &PrometheusHandle,
+    limiter: Limiter,
+    authenticator: Arc<Authenticator>,
+) -> WebState {
+    WebState::new(WebParts {
+        probes: probe_parts(settings, pool, redis, metrics),
         docs_enabled: settings.serves_docs(),
         authenticator,
         limiter,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use metrics::gauge;
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
 use tbg_core::config::Settings;
+use tbg_core::redis::{MAX_CONNECTIONS, Redis, connections_in_use};
 
 use super::VERSION;
 
@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Measures the pools and dependencies of a process.
 pub struct Gauges {
     pool: PgPool,
-    redis: ConnectionManager,
+    redis: Redis,
     pool_size: u32,
 }
 
@@ -36,6 +36,9 @@ impl Gauges {
         let in_use = self.pool.size().saturating_sub(idle);
         gauge!("tbg_db_pool_size").set(f64::from(self.pool_size));
         gauge!("tbg_db_pool_free").set(f64::from(self.pool_size.saturating_sub(in_use)));
+
+        gauge!("tbg_redis_pool_size").set(MAX_CONNECTIONS as f64);
+        gauge!("tbg_redis_pool_active").set(connections_in_use() as f64);
 
         let mut redis = self.redis.clone();
         let ping = redis::cmd("PING");

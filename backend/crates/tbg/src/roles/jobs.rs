@@ -9,6 +9,7 @@ use tbg_gamification::GameEvents;
 use tbg_mining::MiningEvents;
 use tbg_mining::jobs::{JobConfig, JobParts};
 use tbg_mining::live::LiveStore;
+use tbg_operations::GaugeParts;
 use tbg_social::SocialEvents;
 use tokio_util::sync::CancellationToken;
 
@@ -23,9 +24,13 @@ impl Process {
     ) -> anyhow::Result<()> {
         let runner = Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), self.jobs()?);
         let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
+        let gauges = self.gauge_parts()?;
         running.spawn("jobs", async move {
             catch_up(&pool, clock.as_ref()).await;
             let measuring = tokio::spawn(async move {
+                if let Err(error) = tbg_operations::measure_all(&gauges).await {
+                    tracing::warn!(error = format!("{error:#}"), "the gauges were not read; the job will");
+                }
                 if let Err(error) = tbg_operations::measure(&pool).await {
                     tracing::warn!(
                         error = format!("{error:#}"),
@@ -65,12 +70,22 @@ impl Process {
         })?;
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
+        jobs.push(tbg_operations::gauge_job(self.gauge_parts()?)?);
         jobs.extend(tbg_gamification::jobs(&self.pool, &self.clock, &self.bus)?);
         let cycle = lottery::cycle(&self.settings, &self.pool, &self.bus)?;
         let ranking = Ranking::new(tbg_core::redis::manager(&client)?);
         jobs.extend(tbg_games::jobs(&cycle, &ranking, &self.clock)?);
         jobs.extend(tbg_social::jobs(&self.pool, &self.clock)?);
         Ok(jobs)
+    }
+
+    fn gauge_parts(&self) -> anyhow::Result<GaugeParts> {
+        Ok(GaugeParts {
+            pool: self.pool.clone(),
+            redis: tbg_core::redis::manager(&tbg_core::redis::client(&self.settings)?)?,
+            clock: Arc::clone(&self.clock),
+            backup_status_dir: self.settings.backup_status_dir.clone(),
+        })
     }
 
     fn start_consumer(

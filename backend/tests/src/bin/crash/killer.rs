@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use redis::aio::ConnectionManager;
 use sqlx::PgPool;
+use tbg_core::redis::Redis;
 use tbg_engine::source::streams;
 use tokio::time::sleep;
 
@@ -136,7 +136,7 @@ pub async fn ledger_rows(pool: &PgPool) -> anyhow::Result<i64> {
 
 /// Waits until the consumer group has nothing pending and nothing unread and the ledger is at rest; says
 /// whether that came in time.
-pub async fn drain(pool: &PgPool, redis: &mut ConnectionManager) -> anyhow::Result<bool> {
+pub async fn drain(pool: &PgPool, redis: &mut Redis) -> anyhow::Result<bool> {
     let started = Instant::now();
     let mut rows = ledger_rows(pool).await?;
     let mut changed = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redis::aio::ConnectionManager;
+use tbg_core::redis::Redis;
 use tbg_engine::source::publisher::add_entry;
 use tbg_engine::source::stream_names;
 use tbg_sim::Simulator;
@@ -61,7 +61,7 @@ pub async fn pour(
     count: usize,
     rate: u32,
     gate: Arc<Gate>,
-    mut redis: ConnectionManager,
+    mut redis: Redis,
 ) -> anyhow::Result<Poured> {
     let mut ticks = interval(Duration::from_secs_f64(PIPELINE as f64 / f64::from(rate)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,7 +90,7 @@ pub async fn pour(
 }
 
 /// Entries in all streams.
-pub async fn entries(redis: &mut ConnectionManager) -> anyhow::Result<u64> {
+pub async fn entries(redis: &mut Redis) -> anyhow::Result<u64> {
     let mut pipe = redis::pipe();
     for stream in stream_names() {
         pipe.cmd("XLEN").arg(stream);

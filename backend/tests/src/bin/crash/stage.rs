@@ -98,6 +98,7 @@ impl Stage {
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = Command::new(binary())
             .args(["serve", "--role", "ingest"])
+            .env("TBG_HTTP_LISTEN", "127.0.0.1:0")
             .env("TBG_ENVIRONMENT", "test")
             .env("TBG_DATABASE_URL", self.postgres.url(CRASHED))
             .env("TBG_REDIS_URL", self.redis.url())

@@ -14,7 +14,7 @@ use tbg_tests::app::{Answer, App, GENEROUS, request, send};
 use tbg_tests::at;
 use tbg_web::auth::Class;
 use tbg_web::limit::{Limiter, Limits};
-use tbg_web::{Caller, MaybeCaller, Origins, Routes, WebParts, WebState};
+use tbg_web::{Caller, MaybeCaller, Origins, ProbeParts, Routes, WebParts, WebState};
 use tokio_util::sync::CancellationToken;
 
 use super::{INVALID_KEY, list, look};
@@ -40,11 +40,13 @@ fn probe(app: &App) -> Router {
     );
     let redis = app.redis.manager();
     let state = WebState::new(WebParts {
-        pool: app.db.pool.clone(),
-        redis: redis.clone(),
-        metrics: PrometheusBuilder::new().build_recorder().handle(),
-        version: "1.2.3",
-        environment: "test",
+        probes: ProbeParts {
+            pool: app.db.pool.clone(),
+            redis: redis.clone(),
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
+            version: "1.2.3",
+            environment: "test",
+        },
         docs_enabled: false,
         authenticator: Arc::clone(&app.auth),
         limiter: Limiter::new(redis, Arc::new(app.clock.clone()), Arc::new(SystemEntropy)),
