@@ -6,7 +6,7 @@ WITH_SERVERS := target/debug/with-servers --
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
-	bench-front-door bench-reads bench-sockets bench-draw sim races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	bench-front-door bench-reads bench-sockets bench-draw sim alerts-check backup-test races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -75,6 +75,13 @@ bench-draw: setup  ## A weekly draw over a million entries (ARGS="--entries 1000
 	$(CARGO) build --release --locked -p tbg -p tbg-tests
 	$(CARGO) build --locked -p tbg-local
 	cd backend && $(WITH_SERVERS) target/release/bench-draw $(ARGS)
+
+alerts-check:  ## Check Prometheus' configuration and rules, and run the rule tests (installs promtool)
+	scripts/alerts-check.sh
+
+backup-test: setup  ## Dump, restore, point in time, Redis after a kill: done, compared and timed
+	$(CARGO) build --locked -p tbg
+	scripts/backup-test.sh backend/target/debug/tbg
 
 docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs chromium)
 	$(CARGO) build --release --locked -p tbg

@@ -169,8 +169,10 @@ impl Runner {
     async fn claim_due(&mut self) -> Vec<Claim> {
         let now = self.clock.now();
         let mut claims = Vec::new();
+        let mut is_database_away = false;
         for job in &self.jobs {
-            if self.idle_until.get(job.name).is_some_and(|until| now < *until) {
+            // While the database is away each question takes as long as a connection may: one is enough.
+            if is_database_away || self.idle_until.get(job.name).is_some_and(|until| now < *until) {
                 continue;
             }
             let Some(scheduled_at) = job.due(now) else { continue };
@@ -182,6 +184,7 @@ impl Runner {
                 Ok(None) => now + RECHECK,
                 Err(error) => {
                     tracing::warn!(job = job.name, %error, "cannot claim a job");
+                    is_database_away = crate::db::is_transient(&error);
                     now + RECHECK_AFTER_ERROR
                 }
             };

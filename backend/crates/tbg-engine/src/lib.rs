@@ -33,6 +33,7 @@ pub mod writer;
 
 /// Makes every ingest counter appear at 0, so that a rate can be taken from the first event on.
 pub fn register_metrics() {
+    metrics::gauge!(tbg_core::metrics::INGEST_STREAM_PENDING).set(0.0);
     for event in EventKind::NAMES.into_iter().chain(["other"]) {
         for outcome in ["applied", "duplicate", "dead", "lost"] {
             metrics::counter!(tbg_core::metrics::INGEST_EVENTS_TOTAL, "event" => event, "outcome" => outcome)

@@ -1,5 +1,6 @@
 //! The game's numbers (contract `gamification.md` §6). All labels come from closed sets.
 
+use crate::rules::catalogue::Catalogue;
 use crate::rules::causes::Outcome;
 
 const XP: &str = "tbg_gamification_xp_awarded_total";
@@ -7,6 +8,22 @@ const BADGES: &str = "tbg_gamification_badges_awarded_total";
 const LEVELS: &str = "tbg_gamification_level_ups_total";
 const BROKEN: &str = "tbg_gamification_streaks_broken_total";
 const DRIFT: &str = "tbg_gamification_drift_total";
+
+/// Sources of experience (constraint `xp_ledger_source_check`).
+const SOURCES: [&str; 8] =
+    ["badge", "share", "personal_best", "streak", "block", "education", "competition", "adjustment"];
+
+/// Makes every counter appear at 0, so that a rate can be taken from the first award on.
+pub(crate) fn register(catalogue: &Catalogue) {
+    for source in SOURCES {
+        metrics::counter!(XP, "source" => source).increment(0);
+    }
+    for slug in catalogue.slugs() {
+        metrics::counter!(BADGES, "badge_id" => slug.to_owned()).increment(0);
+    }
+    metrics::counter!(LEVELS).increment(0);
+    metrics::counter!(BROKEN).increment(0);
+}
 
 /// Counts what an outcome gave.
 pub(crate) fn count(outcome: &Outcome) {

@@ -60,6 +60,7 @@ impl Reactor for GameReactor {
             Some(catalogue) => Arc::clone(catalogue),
             None => {
                 let read = Arc::new(store::catalogue(conn).await?);
+                metrics::register(&read);
                 Arc::clone(self.catalogue.get_or_init(|| async { read }).await)
             }
         };

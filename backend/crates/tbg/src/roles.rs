@@ -40,6 +40,8 @@ use crate::cli::Role;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often the metrics recorder tidies up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How long connections may take to close at the end.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the check of the schema may keep a start waiting.
 const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -127,7 +129,8 @@ impl Process {
         });
         let result = running.wait(&shutdown, drain).await;
         tidy.abort();
-        self.pool.close().await;
+        // While the database is away, connections that are being made do not end by themselves.
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.pool.close()).await;
         result
     }
 

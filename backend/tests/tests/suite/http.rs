@@ -189,6 +189,19 @@ async fn sigterm_ends_all_roles_in_order_with_exit_code_0() {
 }
 
 #[tokio::test]
+async fn sigterm_ends_every_role_in_time_while_the_database_is_away() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let settings =
+        [("TBG_DATABASE_URL", "postgres://tbg@127.0.0.1:1/tbg"), ("TBG_SHUTDOWN_DRAIN_SECONDS", "2")];
+    for role in ["jobs", "ingest", "api"] {
+        let mut program = Program::start(&db, &redis, role, &settings).await;
+        program.wait_for("/health", 503).await;
+
+        program.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_bad_setting_stops_the_start_with_its_name_and_never_its_value() {
     for (name, value) in [
         ("TBG_DB_MAX_CONNECTIONS", "hunter2"),

@@ -17,6 +17,7 @@ mod limiter;
 mod lottery;
 mod mail;
 mod mining;
+mod observed;
 mod openapi;
 mod operator_commands;
 mod properties;

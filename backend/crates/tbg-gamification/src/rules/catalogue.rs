@@ -49,6 +49,11 @@ pub(crate) enum Changed {
 }
 
 impl Catalogue {
+    /// The slugs of all badges.
+    pub(crate) fn slugs(&self) -> impl Iterator<Item = &str> {
+        self.badges.iter().map(|badge| badge.slug.as_str())
+    }
+
     pub(crate) fn new(mut badges: Vec<Badge>) -> Self {
         badges.sort_by_key(|badge| badge.id);
         Self { badges }

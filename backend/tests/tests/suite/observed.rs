@@ -1,0 +1,271 @@
+//! What a running program shows of itself: its metrics have closed label sets, its log holds no secret and nobody's
+//! data (contract `production.md` §2.2 item 9, §10, §18 V16).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tbg_bitcoin::{AddressType, Network};
+use tbg_tests::people::{address_of, wallet};
+use tbg_tests::program::{Program, until};
+use tbg_tests::socket::Socket;
+use tbg_tests::{TestDb, TestRedis, now, share};
+
+use crate::support::{Pool, ts};
+
+/// Requests for paths that do not exist.
+const RANDOM_PATHS: usize = 10_000;
+const PASSWORD: &str = "Corr3ct-horse-battery";
+const EMAIL: &str = "miner.private@example.org";
+
+/// What is there soon after a start, with the labels of each (contract §10).
+const METRICS: [(&str, &[&str]); 37] = [
+    ("http_request_duration_seconds", &["handler", "le", "method"]),
+    ("http_requests_total", &["handler", "method", "status"]),
+    ("tbg_app_info", &["environment", "version"]),
+    ("tbg_audit_default_rows", &[]),
+    ("tbg_audit_verify_ok", &[]),
+    ("tbg_audit_write_failures_total", &[]),
+    ("tbg_backup_max_age_seconds", &["kind"]),
+    ("tbg_db_pool_free", &[]),
+    ("tbg_db_pool_size", &[]),
+    ("tbg_db_query_duration_seconds", &["le", "op"]),
+    ("tbg_dependency_up", &["dependency"]),
+    ("tbg_games_active_sessions", &[]),
+    ("tbg_gamification_badges_awarded_total", &["badge_id"]),
+    ("tbg_gamification_lottery_draws_total", &[]),
+    ("tbg_gamification_xp_awarded_total", &["source"]),
+    ("tbg_ingest_active_writer", &[]),
+    ("tbg_ingest_batch_events", &[]),
+    ("tbg_ingest_events_total", &["event", "outcome"]),
+    ("tbg_ingest_lag_seconds", &[]),
+    ("tbg_ingest_stream_pending", &[]),
+    ("tbg_job_interval_seconds", &["task"]),
+    ("tbg_job_last_success_timestamp_seconds", &["task"]),
+    ("tbg_mail_pending", &[]),
+    ("tbg_mining_active_workers", &[]),
+    ("tbg_mining_blocks_found_total", &[]),
+    ("tbg_mining_pool_hashrate_ths", &[]),
+    ("tbg_mining_shares_total", &["status"]),
+    ("tbg_outbox_oldest_age_seconds", &[]),
+    ("tbg_rate_limit_fallback_active", &[]),
+    ("tbg_rate_limit_hits_total", &["tier"]),
+    ("tbg_redis_command_duration_seconds", &["command", "le"]),
+    ("tbg_redis_maxmemory_bytes", &[]),
+    ("tbg_redis_pool_active", &[]),
+    ("tbg_redis_pool_size", &[]),
+    ("tbg_redis_used_memory_bytes", &[]),
+    ("tbg_ws_active_connections", &[]),
+    ("tbg_ws_messages_sent_total", &["event_type"]),
+];
+
+/// What a job, a socket or a fault makes later.
+const SOMETIMES: [&str; 13] = [
+    "tbg_audit_last_seal_timestamp_seconds",
+    "tbg_backup_last_success_timestamp_seconds",
+    "tbg_gamification_drift_total",
+    "tbg_gamification_level_ups_total",
+    "tbg_gamification_streaks_broken_total",
+    "tbg_games_plays_total",
+    "tbg_ingest_spool_dropped_total",
+    "tbg_lottery_overdue_weeks",
+    "tbg_mining_drift_shares",
+    "tbg_ws_bridge_faults_total",
+    "tbg_ws_bridge_up",
+    "tbg_ws_closes_total",
+    "tbg_ws_handshakes_total",
+];
+
+/// A series without its value: name and labels.
+fn series(text: &str) -> BTreeSet<&str> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series)).collect()
+}
+
+/// Label names by metric, buckets and sums under the name of their histogram.
+fn labels(series: &BTreeSet<&str>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut labels = BTreeMap::<String, BTreeSet<String>>::new();
+    for one in series {
+        let (name, rest) = one.split_once('{').unwrap_or((one, ""));
+        let name =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let names =
+            rest.trim_end_matches('}').split("\",").filter_map(|pair| pair.split_once('=').map(|(n, _)| n));
+        labels.entry(name.to_owned()).or_default().extend(names.map(str::to_owned));
+    }
+    labels
+}
+
+async fn post(
+    client: &Client,
+    program: &Program,
+    path: &str,
+    token: Option<&str>,
+    body: &Value,
+) -> (u16, Value) {
+    let mut request = client.post(format!("{}{path}", program.base)).json(body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap_or_default())
+}
+
+/// Signs in with a wallet; also returns what was signed.
+async fn connect(client: &Client, program: &Program, number: u64) -> (Value, String) {
+    let key = wallet(number);
+    let address = address_of(&key);
+    let asked = json!({ "btc_address": address });
+    let (_, challenge) = post(client, program, "/api/v1/auth/challenge", None, &asked).await;
+    let signature = key
+        .sign_bip322(challenge["message"].as_str().unwrap(), AddressType::P2wpkh, Network::Mainnet)
+        .unwrap();
+    let proof = json!({ "btc_address": address, "signature": signature, "nonce": challenge["nonce"], "claim": false });
+    let (status, tokens) = post(client, program, "/api/v1/auth/verify", None, &proof).await;
+    assert_eq!(status, 200, "{tokens}");
+    (tokens, signature)
+}
+
+#[tokio::test]
+async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let program = Program::start(&db, &redis, "all", &[]).await;
+    program.wait_for("/health", 200).await;
+    program.wait_for_socket().await;
+    let client = Client::new();
+    let (tokens, _) = connect(&client, &program, 1).await;
+    let token = tokens["access_token"].as_str().unwrap();
+    let address = tokens["user"]["btc_address"].as_str().unwrap().to_owned();
+    Pool::at(&program.socket).send(&share(&address, "rig1", &ts(now()), 512.0, 4096.5, true)).await;
+    for path in
+        ["/api/v1/mining/summary", "/api/v1/badges", "/api/v1/games/weekly", "/api/v1/users/me/gamification"]
+    {
+        client.get(format!("{}{path}", program.base)).bearer_auth(token).send().await.unwrap();
+    }
+    // The jobs have run once, the share has been applied.
+    let metrics = async || program.get("/metrics").await.unwrap().1;
+    let is_complete = async || {
+        let text = metrics().await;
+        [
+            "tbg_mining_shares_total{status=\"accepted\"} 1",
+            "tbg_mining_active_workers 1",
+            "tbg_audit_verify_ok 1",
+        ]
+        .iter()
+        .all(|line| text.contains(line))
+            && text.contains("tbg_redis_used_memory_bytes ")
+            && text.contains("tbg_job_last_success_timestamp_seconds{task=\"gauges\"}")
+    };
+    assert!(until(is_complete).await, "{}", metrics().await);
+
+    let before = metrics().await;
+    let shown = labels(&series(&before));
+    for (name, names) in METRICS {
+        let expected: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(shown.get(name), Some(&expected), "{name}");
+    }
+    let known: BTreeSet<&str> = METRICS.iter().map(|(name, _)| *name).chain(SOMETIMES).collect();
+    let unknown: Vec<&String> = shown.keys().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "not in this test's table: {unknown:?}");
+    for private in [address.as_str(), "rig1", token] {
+        assert!(!before.contains(private), "{private}");
+    }
+
+    for number in 0..RANDOM_PATHS {
+        let path = match number % 4 {
+            0 => format!("/{number:x}/{}", number * 7919),
+            1 => format!("/api/v1/users/bc1q{number}/profile"),
+            2 => format!("/api/v1/mining/workers/rig-{number}"),
+            _ => format!("/api/v1/lottery/results/20{:02}-W{:02}", number % 100, number % 53),
+        };
+        let request = client.get(format!("{}{path}", program.base));
+        if number % 2 == 0 { request.bearer_auth(token) } else { request }.send().await.unwrap();
+    }
+    let after = metrics().await;
+    let templates = |text: &str| -> BTreeSet<String> {
+        // What was asked for the first time has a series from then on: one per template and class of status.
+        series(text)
+            .iter()
+            .filter(|one| !one.starts_with("http_request"))
+            .map(|one| (*one).to_owned())
+            .collect()
+    };
+    let may_come = ["tbg_db_query", "tbg_redis_command", "tbg_job_last_success"];
+    let new: Vec<String> = templates(&after)
+        .difference(&templates(&before))
+        .filter(|one| {
+            let name = one.split('{').next().unwrap_or_default();
+            !may_come.iter().any(|start| one.starts_with(start)) && !SOMETIMES.contains(&name)
+        })
+        .cloned()
+        .collect();
+    assert!(new.is_empty(), "{new:?}");
+    let http = |text: &str| series(text).iter().filter(|one| one.starts_with("http_requests_total")).count();
+    assert!(http(&after) <= http(&before) + 6, "{} then {}", http(&before), http(&after));
+}
+
+/// Does what people do, well and badly, and returns all that must not be in the log.
+async fn a_day_of_use(program: &Program) -> Vec<String> {
+    let client = Client::new();
+    let mut private = vec![PASSWORD.to_owned(), EMAIL.to_owned(), "wrong-Passw0rd".to_owned()];
+    let (tokens, signature) = connect(&client, program, 1).await;
+    private.push(signature);
+    let access = tokens["access_token"].as_str().unwrap().to_owned();
+    let refresh = tokens["refresh_token"].as_str().unwrap().to_owned();
+    let form = json!({ "email": EMAIL, "password": PASSWORD, "btc_address": address_of(&wallet(2)) });
+    assert_eq!(post(&client, program, "/api/v1/auth/register", None, &form).await.0, 200);
+    for password in [PASSWORD, "wrong-Passw0rd"] {
+        let login = json!({ "email": EMAIL, "password": password });
+        post(&client, program, "/api/v1/auth/login", None, &login).await;
+    }
+    let key = json!({ "name": "dashboard", "permissions": ["read"] });
+    let (status, key) = post(&client, program, "/api/v1/users/me/api-keys", Some(&access), &key).await;
+    assert_eq!(status, 200, "{key}");
+    let api_key = key["key"].as_str().unwrap().to_owned();
+    client
+        .get(format!("{}/api/v1/mining/summary", program.base))
+        .header("X-API-Key", &api_key)
+        .send()
+        .await
+        .unwrap();
+    post(&client, program, "/api/v1/auth/refresh", None, &json!({ "refresh_token": refresh })).await;
+    post(&client, program, "/api/v1/auth/refresh", None, &json!({ "refresh_token": "x".repeat(60) })).await;
+    let odd = "/api/v1/mining/workers/'; DROP TABLE users; --";
+    client.get(format!("{}{odd}", program.base)).bearer_auth(&access).send().await.unwrap();
+    let mut socket = Socket::open(&program.base, &access).await.unwrap();
+    socket.send(json!({ "action": "subscribe", "channels": ["dashboard"] })).await;
+    let address = address_of(&wallet(1));
+    Pool::at(&program.socket).send(&share(&address, "rig1", &ts(now()), 512.0, 4096.5, true)).await;
+    post(&client, program, "/api/v1/auth/logout-all", Some(&access), &json!({})).await;
+    private.extend([access, refresh, api_key]);
+    private
+}
+
+#[tokio::test]
+async fn the_log_of_a_whole_run_holds_no_secret_and_nobodys_data() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let settings = [("TBG_LOG_FORMAT", "json"), ("TBG_LOG_FILTER", "info")];
+    let mut program = Program::start(&db, &redis, "all", &settings).await;
+    program.wait_for("/health", 200).await;
+    program.wait_for_socket().await;
+
+    let private = a_day_of_use(&program).await;
+    assert_eq!(program.stop().await, Some(0));
+
+    let log = program.log_text();
+    assert!(log.lines().count() > 10, "{log}");
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(event["timestamp"].is_string() && event["level"].is_string(), "{line}");
+    }
+    for secret in &private {
+        assert!(!log.contains(secret.as_str()), "{secret} in the log");
+    }
+    for statement in ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "DROP TABLE"] {
+        assert!(!log.contains(statement), "{statement} in the log");
+    }
+    let raw_path = log.lines().find(|line| line.contains("/api/v1/mining/workers/'"));
+    assert_eq!(raw_path, None, "raw paths are not logged");
+    assert!(!log.contains(&db.url()), "the database's URL");
+}
