@@ -6,7 +6,8 @@ WITH_SERVERS := target/debug/with-servers --
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
-	bench-front-door bench-reads bench-sockets bench-draw sim alerts-check backup-test races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	bench-front-door bench-reads bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
+	panels observe observe-tools stack-test races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -82,6 +83,33 @@ alerts-check:  ## Check Prometheus' configuration and rules, and run the rule te
 backup-test: setup  ## Dump, restore, point in time, Redis after a kill: done, compared and timed
 	$(CARGO) build --locked -p tbg
 	scripts/backup-test.sh backend/target/debug/tbg
+
+dashboards:  ## Write the Grafana dashboards from their one source
+	python3 backend/monitoring/grafana/dashboards.py
+
+dashboards-check:  ## The committed dashboards are those of the source, and sound
+	python3 backend/monitoring/grafana/dashboards.py --check
+
+dashboards-preview: observe-tools  ## Draw every panel's own query into backend/results/dashboards.png
+	$(CARGO) build --release --locked -p tbg
+	python3 -m venv backend/target/preview-venv
+	backend/target/preview-venv/bin/pip install --quiet -r backend/monitoring/requirements.txt
+	backend/target/preview-venv/bin/python scripts/observe.py preview backend/target/release/tbg --seconds 310
+
+panels: observe-tools  ## Run every query of every panel against a Prometheus that watches a game: each returns data
+	$(CARGO) build --release --locked -p tbg
+	python3 scripts/observe.py panels backend/target/release/tbg
+
+observe: observe-tools  ## A game with Prometheus, Alertmanager, exporters and load; a failure, its alert, its end
+	$(CARGO) build --release --locked -p tbg
+	python3 scripts/observe.py alerts backend/target/release/tbg
+
+observe-tools: setup
+	@scripts/setup.sh observe
+
+stack-test: setup  ## Deploy the production stack with images made of Debian packages, update it under load, kill a replica
+	$(CARGO) build --release --locked -p tbg
+	scripts/stack-test.sh --binary backend/target/release/tbg
 
 docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs chromium)
 	$(CARGO) build --release --locked -p tbg

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the game needs and a bare Debian or Ubuntu lacks: PostgreSQL, Redis, a C toolchain.
 # Does nothing, and needs no root, when everything is there.
-# Usage: scripts/setup.sh [python]   python: also Python's virtual environments, for `make fuzz-api`.
+# Usage: scripts/setup.sh [python|observe]   python: also Python's virtual environments, for `make fuzz-api`;
+# observe: those, Prometheus, Alertmanager and the exporters.
 set -euo pipefail
 
 have_postgres() {
@@ -21,7 +22,14 @@ case ${1:-} in
     '') ;;
     # Debian's python3 comes without ensurepip, and then cannot make a virtual environment.
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv) ;;
-    *) echo "usage: $0 [python]" >&2 && exit 2 ;;
+    observe)
+        command -v python3 >/dev/null || packages+=(python3)
+        python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+        for name in prometheus prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter; do
+            command -v "$name" >/dev/null || packages+=("$name")
+        done
+        ;;
+    *) echo "usage: $0 [python|observe]" >&2 && exit 2 ;;
 esac
 [ ${#packages[@]} -eq 0 ] && exit 0
 

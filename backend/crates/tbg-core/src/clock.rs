@@ -23,6 +23,16 @@ impl Clock for SystemClock {
     }
 }
 
+/// The operating system's clock, moved by a fixed time: a game can be played in another hour of the week.
+#[derive(Clone, Copy, Debug)]
+pub struct ShiftedClock(pub chrono::TimeDelta);
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() + self.0
+    }
+}
+
 /// A clock that stands still until it is moved; clones share the time.
 #[derive(Clone, Debug)]
 pub struct MockClock(Arc<AtomicI64>);

@@ -33,5 +33,5 @@ pub mod telemetry;
 pub mod text;
 pub mod users;
 
-pub use clock::{Clock, MockClock, SystemClock};
+pub use clock::{Clock, MockClock, ShiftedClock, SystemClock};
 pub use users::UserId;

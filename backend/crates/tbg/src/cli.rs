@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{admin, game, lottery, user, wallet};
@@ -69,6 +69,7 @@ pub enum Command {
 #[command(after_help = "Examples:
   tbg dev                        the game on http://localhost:8000
   tbg dev --miners 1000          a crowd
+  tbg dev --week-ends-in 3m      watch a lottery being drawn
   tbg dev --miners 0             no simulated miner: bring your own pool
   tbg dev --reset                start over with empty databases")]
 pub struct Dev {
@@ -87,6 +88,26 @@ pub struct Dev {
     /// Shares come this many times as often as from real miners
     #[arg(long, default_value_t = 5.0)]
     pub speed: f64,
+    /// Play in the last minutes of a week, and watch its lottery being drawn: 90s, 3m, 1h. Starts a new game each time,
+    /// in a folder of its own; the draw comes within four minutes after the week's end
+    #[arg(long, value_parser = duration)]
+    pub week_ends_in: Option<TimeDelta>,
+}
+
+/// A time such as 90s, 3m or 1h, up to a day.
+fn duration(text: &str) -> Result<TimeDelta, String> {
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).unwrap_or_default();
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => 0,
+    };
+    let length = number.parse::<u32>().ok().map(|number| i64::from(number) * seconds);
+    length
+        .filter(|length| (1..=86_400).contains(length))
+        .map(TimeDelta::seconds)
+        .ok_or_else(|| "expected a time such as 90s, 3m or 1h, at most 24h".to_owned())
 }
 
 /// Runs roles until SIGTERM or Ctrl-C, then drains: no new connections, running requests and batches
@@ -248,6 +269,10 @@ pub struct Healthcheck {
     /// Any answer will do: the process is alive, whatever its dependencies
     #[arg(long)]
     pub alive: bool,
+    /// Any answer will do once there was a 200, which this file remembers: so that a container counts as started only
+    /// when it is ready, and is not replaced because its database is away
+    #[arg(long, value_name = "FILE", conflicts_with = "alive")]
+    pub once_ready: Option<PathBuf>,
 }
 
 /// The audit log is a chain of seals: a row that was changed, removed or slipped in breaks it.
@@ -297,4 +322,19 @@ pub enum KeyAction {
     New,
     /// Print the public key of the private key on standard input
     Public,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_and_is_at_most_a_day() {
+        assert_eq!(duration("90s"), Ok(TimeDelta::seconds(90)));
+        assert_eq!(duration("3m"), Ok(TimeDelta::minutes(3)));
+        assert_eq!(duration("24h"), Ok(TimeDelta::days(1)));
+        for bad in ["", "3", "m", "0s", "-1m", "25h", "3 m", "3d", "drei", "5µ"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::{Connection as _, PgPool};
 use tbg_core::config::{IngestMode, Settings};
 use tbg_core::live::LiveBus;
-use tbg_core::{Clock, SystemClock, db};
+use tbg_core::{Clock, db};
 use tbg_engine::Engine;
 use tbg_engine::source::publisher::StreamPublisher;
 use tbg_engine::source::spool::Spool;
@@ -60,12 +60,12 @@ impl Process {
     ///
     /// # Errors
     /// When a setting cannot be used.
-    pub fn new(settings: Settings, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub fn new(settings: Settings, metrics: PrometheusHandle, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let pool = db::pool(&settings)?;
         let host = hostname();
         let name = settings.consumer_name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
         let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(&settings)?)?);
-        Ok(Self { settings, pool, metrics, clock: Arc::new(SystemClock), bus, name })
+        Ok(Self { settings, pool, metrics, clock, bus, name })
     }
 
     /// The pool of the process.

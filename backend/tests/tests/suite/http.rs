@@ -202,6 +202,29 @@ async fn sigterm_ends_every_role_in_time_while_the_database_is_away() {
 }
 
 #[tokio::test]
+async fn a_container_is_ready_at_its_first_200_and_from_then_on_alive_at_any_answer() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let away = [("TBG_DATABASE_URL", "postgres://tbg@127.0.0.1:1/tbg"), ("TBG_SHUTDOWN_DRAIN_SECONDS", "1")];
+    let (good, bad) =
+        tokio::join!(Program::start(&db, &redis, "api", &[]), Program::start(&db, &redis, "ingest", &away));
+    good.wait_for("/health", 200).await;
+    bad.wait_for("/health", 503).await;
+    let marker = good.dir().join("ready").display().to_string();
+    let check = async |program: &Program| {
+        let listen = program.base.replace("http://", "");
+        let ran = tbg(&["healthcheck", "--once-ready", &marker], &[("TBG_HTTP_LISTEN", &listen)]).await;
+        (ran.code, ran.out.trim().to_owned())
+    };
+
+    assert_eq!(check(&bad).await, (Some(1), "503".to_owned()));
+    assert_eq!(check(&good).await, (Some(0), "200".to_owned()));
+    assert_eq!(check(&bad).await, (Some(0), "503".to_owned()));
+    drop(bad);
+    let nobody = tbg(&["healthcheck", "--once-ready", &marker], &[("TBG_HTTP_LISTEN", "127.0.0.1:1")]).await;
+    assert_eq!(nobody.code, Some(1));
+}
+
+#[tokio::test]
 async fn a_bad_setting_stops_the_start_with_its_name_and_never_its_value() {
     for (name, value) in [
         ("TBG_DB_MAX_CONNECTIONS", "hunter2"),

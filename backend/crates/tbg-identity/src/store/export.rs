@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::PgConnection;
 use tbg_core::UserId;
 use uuid::Uuid;
@@ -32,11 +33,11 @@ pub(crate) struct Profile {
 /// What the user set, where it differs from the defaults.
 #[derive(Serialize)]
 pub(crate) struct Settings {
-    notifications: serde_json::Value,
-    privacy: serde_json::Value,
-    mining: serde_json::Value,
-    sound: serde_json::Value,
-    display: serde_json::Value,
+    notifications: Value,
+    privacy: Value,
+    mining: Value,
+    sound: Value,
+    display: Value,
     notification_email_verified_at: Option<DateTime<Utc>>,
     updated_at: DateTime<Utc>,
 }
@@ -82,7 +83,7 @@ pub(crate) struct ApiKey {
     id: Uuid,
     prefix: String,
     name: String,
-    permissions: serde_json::Value,
+    permissions: Value,
     last_used_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
@@ -226,5 +227,65 @@ pub(crate) async fn mining_days(
         user.0
     )
     .fetch_all(conn)
+    .await
+}
+
+/// The newest notifications.
+pub(crate) async fn notifications(conn: &mut PgConnection, user: UserId) -> Result<Value, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(jsonb_agg(to_jsonb(n)), '[]') AS "list!"
+           FROM (SELECT id, type, subtype, title, description, action_url, action_label, metadata, read, read_at, created_at
+                 FROM notifications WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1000) n"#,
+        user.0
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// What the game has given; `None` for who never played.
+pub(crate) async fn gamification(
+    conn: &mut PgConnection,
+    user: UserId,
+) -> Result<Option<Value>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT to_jsonb(g) - 'user_id' || jsonb_build_object(
+                  'badges', (SELECT coalesce(jsonb_agg(to_jsonb(b)), '[]')
+                             FROM (SELECT d.slug, b.period_key, b.earned_at, b.metadata
+                                   FROM user_badges b JOIN badge_definitions d ON d.id = b.badge_id
+                                   WHERE b.user_id = $1 ORDER BY b.earned_at DESC, b.id DESC LIMIT 1000) b),
+                  'xp', (SELECT coalesce(jsonb_agg(to_jsonb(x)), '[]')
+                         FROM (SELECT amount, source, description, created_at FROM xp_ledger
+                               WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1000) x),
+                  'weeks', (SELECT coalesce(jsonb_agg(to_jsonb(w)), '[]')
+                            FROM (SELECT week_iso, share_count, best_diff, active_days, is_active, is_frozen
+                                  FROM streak_calendar WHERE user_id = $1 ORDER BY week_start DESC LIMIT 1000) w)) AS "game!"
+           FROM user_gamification g WHERE g.user_id = $1"#,
+        user.0
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Games and lottery, the entries with their salts.
+pub(crate) async fn games(conn: &mut PgConnection, user: UserId) -> Result<Value, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT jsonb_build_object(
+                  'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]')
+                               FROM (SELECT game_type, week_iso, played_at, last_played_at, plays, metadata, shared
+                                     FROM game_sessions WHERE user_id = $1 ORDER BY week_start DESC, id DESC LIMIT 1000) s),
+                  'results', (SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]')
+                              FROM (SELECT d.week_iso, r.rank, r.best_difficulty, r.best_hash, r.total_shares, r.xp_awarded,
+                                           r.percentile
+                                    FROM lottery_results r JOIN lottery_draws d ON d.id = r.draw_id
+                                    WHERE r.user_id = $1 ORDER BY d.week_start DESC LIMIT 1000) r),
+                  'entries', (SELECT coalesce(jsonb_agg(to_jsonb(e)), '[]')
+                              FROM (SELECT d.week_iso, e.leaf_index, e.btc_address, encode(e.salt, 'hex') AS salt,
+                                           encode(e.commitment, 'hex') AS commitment, e.best_difficulty, e.best_time,
+                                           e.total_shares
+                                    FROM lottery_entries e JOIN lottery_draws d ON d.id = e.draw_id
+                                    WHERE e.user_id = $1 ORDER BY d.week_start DESC LIMIT 1000) e)) AS "games!""#,
+        user.0
+    )
+    .fetch_one(conn)
     .await
 }

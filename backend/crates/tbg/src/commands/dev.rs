@@ -10,10 +10,13 @@ mod past;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use chrono::NaiveTime;
 use tbg_core::config::{Loaded, Settings, Sources};
-use tbg_core::{db, telemetry};
+use tbg_core::period::IsoWeek;
+use tbg_core::{Clock, ShiftedClock, SystemClock, db, telemetry};
 use tbg_local::{DirLock, Durability, Postgres, Redis};
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +25,22 @@ use crate::cli::{Dev, Role};
 use crate::roles::{Process, shutdown_signal};
 
 const DATABASE: &str = "tbg";
+/// Waits of the lottery in seconds, where a week's end is watched.
+const WEEK_END_WAITS: [(&str, &str); 3] = [
+    ("TBG_LOTTERY_FREEZE_GRACE_SECONDS", "5"),
+    ("TBG_LOTTERY_REVEAL_DELAY_SECONDS", "20"),
+    ("TBG_LOTTERY_WATERMARK_WAIT_SECONDS", "5"),
+];
 
 pub async fn run(args: Dev) -> anyhow::Result<()> {
     let dir = std::path::absolute(&args.dir).context("the folder of --dir")?;
+    // A game in another hour of the week leaves nothing for one in this hour.
+    let dir = if args.week_ends_in.is_some() { dir.join("week-ends") } else { dir };
     // Anything wrong with the settings is told before a server is started.
     telemetry::init(&settings(&args, &dir, None)?)?;
     tbg_local::installed()?;
     let lock = DirLock::acquire(&dir)?;
-    if args.reset {
+    if args.reset || args.week_ends_in.is_some() {
         reset(&dir).await?;
     }
     let shutdown = shutdown_signal()?;
@@ -63,11 +74,13 @@ async fn play(
     let applied = db::migrate(&db::connect_options(&settings)?).await?;
     tracing::info!(applied, "schema is up to date");
     let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
-    let process = Process::new(settings.clone(), metrics.clone())?;
+    let clock = clock(args);
+    let process = Process::new(settings.clone(), metrics.clone(), Arc::clone(&clock))?;
     let demo = Demo::load(dir, settings.btc_network)?;
-    past::seed(&settings, &demo).await?;
-    let simulated = miners::start(args, &settings, &demo, shutdown.clone()).await?;
-    let live = tokio::spawn(live::show(metrics, process.pool().clone(), shutdown.clone()));
+    past::seed(&settings, &demo, clock.now()).await?;
+    let simulated = miners::start(args, &settings, &demo, clock.now(), shutdown.clone()).await?;
+    let live =
+        tokio::spawn(live::show(metrics, process.pool().clone(), Arc::clone(&clock), shutdown.clone()));
     welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());
 
     let roles = process.run(&[Role::All], shutdown.clone());
@@ -81,6 +94,14 @@ async fn play(
         simulated.await.context("the simulated miners crashed")?;
     }
     result
+}
+
+/// The clock of this game: the machine's, or one on which the week ends soon.
+fn clock(args: &Dev) -> Arc<dyn Clock> {
+    let Some(left) = args.week_ends_in else { return Arc::new(SystemClock) };
+    let now = SystemClock.now();
+    let end = IsoWeek::of(now).next().monday().and_time(NaiveTime::MIN).and_utc();
+    Arc::new(ShiftedClock(end - left - now))
 }
 
 /// Starts a server again that ends by itself: the game goes on, and nothing it had accepted is lost.
@@ -129,6 +150,12 @@ fn settings(args: &Dev, dir: &Path, urls: Option<(String, String)>) -> anyhow::R
     default("TBG_EVENT_SOCKET_PATH", dir.join("events.sock").display().to_string());
     default("TBG_SPOOL_DIR", dir.join("spool").display().to_string());
     default("TBG_SHUTDOWN_DRAIN_SECONDS", "5".to_owned());
+    if args.week_ends_in.is_some() {
+        // Whoever waits for the end of a week does not want to wait for an hour after it.
+        for (name, seconds) in WEEK_END_WAITS {
+            default(name, seconds.to_owned());
+        }
+    }
     Ok(Loaded::from_sources(&sources)?.settings)
 }
 

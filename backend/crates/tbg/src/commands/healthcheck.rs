@@ -1,9 +1,11 @@
 //! `tbg healthcheck`: what a container asks. One request, no HTTP client needed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tbg_core::config::Settings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -13,10 +15,14 @@ use crate::cli::Healthcheck;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub async fn run(args: &Healthcheck, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let was_ready = args.once_ready.as_deref().is_some_and(Path::exists);
     let status = tokio::time::timeout(TIMEOUT, ask(reachable(settings.http_listen))).await;
     Ok(match status {
-        Ok(Ok(status)) if args.alive || status == "200" => {
+        Ok(Ok(status)) if args.alive || was_ready || status == "200" => {
             println!("{status}");
+            if let Some(path) = args.once_ready.as_deref().filter(|_| !was_ready) {
+                std::fs::write(path, []).context("the file of --once-ready")?;
+            }
             ExitCode::SUCCESS
         }
         Ok(Ok(status)) => {

@@ -1,5 +1,8 @@
 //! `tbg serve`: roles of a deployment.
 
+use std::sync::Arc;
+
+use tbg_core::SystemClock;
 use tbg_core::config::Settings;
 
 use crate::cli::Serve;
@@ -8,7 +11,7 @@ use crate::roles::{Process, shutdown_signal};
 pub async fn run(args: &Serve, settings: Settings) -> anyhow::Result<()> {
     let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
     let shutdown = shutdown_signal()?;
-    let process = Process::new(settings, metrics)?;
+    let process = Process::new(settings, metrics, Arc::new(SystemClock))?;
     process.check_schema().await?;
     process.run(&args.role, shutdown).await
 }

@@ -48,7 +48,39 @@ async fn furnish(app: &App, person: &Person, mark: &str) -> String {
     .execute(&app.db.pool)
     .await
     .unwrap();
+    play(app, person, mark).await;
     app.api_key(person, &["read"]).await
+}
+
+/// Rows of the game, the notifications and the lottery.
+async fn play(app: &App, person: &Person, mark: &str) {
+    for statement in [
+        "INSERT INTO notifications (user_id, type, subtype, title, dedupe_key, created_at)
+         VALUES ($1, 'system', 'notice', 'Title ' || $2, 'export:' || $2, now())",
+        "INSERT INTO user_gamification (user_id, total_xp) VALUES ($1, 5) ON CONFLICT (user_id) DO UPDATE SET total_xp = 5",
+        "INSERT INTO xp_ledger (user_id, amount, source, source_id, description, idempotency_key, created_at)
+         VALUES ($1, 5, 'share', '1', 'XP ' || $2, 'export:' || $2, now())",
+        "INSERT INTO game_sessions (user_id, game_type, week_iso, week_start, last_played_at, metadata)
+         VALUES ($1, 'hammer', '2026-W10', '2026-03-02', now(), jsonb_build_object('mark', $2::TEXT))",
+        "INSERT INTO lottery_draws (week_iso, week_start, week_end) VALUES ('2026-W10', '2026-03-02', '2026-03-08')
+         ON CONFLICT DO NOTHING",
+        "INSERT INTO lottery_entries (draw_id, leaf_index, user_id, btc_address, salt, commitment, best_difficulty, best_time,
+                                      total_shares)
+         SELECT id, $1 % 1000, $1, 'address ' || $2, sha256($2::BYTEA), sha256(('c' || $2)::BYTEA), 8, now(), 3
+         FROM lottery_draws WHERE week_iso = '2026-W10'",
+        "INSERT INTO lottery_results (draw_id, user_id, rank, best_difficulty)
+         SELECT id, $1, 1 + $1 % 1000, 8 FROM lottery_draws WHERE week_iso = '2026-W10'",
+    ] {
+        // A statement takes the arguments that it names.
+        let mut query = sqlx::query(statement);
+        if statement.contains("$1") {
+            query = query.bind(person.id);
+        }
+        if statement.contains("$2") {
+            query = query.bind(mark);
+        }
+        query.execute(&app.db.pool).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -101,6 +133,14 @@ async fn an_export_is_a_file_with_every_section() {
     for list in ["wallets", "address_history", "sessions", "api_keys", "blocks", "daily_mining_stats"] {
         assert_eq!(shown[list].as_array().unwrap().len(), 1, "{list}");
     }
+    assert_eq!(shown["notifications"][0]["title"], "Title mine");
+    assert_eq!(
+        (&shown["gamification"]["total_xp"], &shown["gamification"]["xp"][0]["amount"]),
+        (&json!(5), &json!(5))
+    );
+    assert_eq!(shown["games"]["sessions"][0]["metadata"]["mark"], "mine");
+    assert_eq!(shown["games"]["results"][0]["week_iso"], "2026-W10");
+    assert_eq!(shown["games"]["entries"][0]["salt"].as_str().unwrap().len(), 64);
     let id = person.id.to_string();
     let row = json!({ "user": id, "status": "success", "type": "user", "id": id, "details": {} });
     assert_eq!(audit(&app, "user.data_exported").await, [row]);
@@ -151,8 +191,8 @@ async fn an_export_has_nothing_that_signs_anybody_in() {
     assert_eq!(answer.json["profile"]["email"], "own@example.com");
     assert!(!answer.text.contains(&key[12..]));
     assert!(
-        !answer.text.replace("block_hash", "").contains("hash"),
-        "no field is a hash but that of a block"
+        !answer.text.replace("block_hash", "").replace("best_hash", "").contains("hash"),
+        "no field is a hash but that of a block or a share"
     );
     for hash in hashes {
         assert!(!answer.text.contains(&hash));

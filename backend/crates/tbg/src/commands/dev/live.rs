@@ -1,20 +1,26 @@
 //! The live line of `tbg dev`: what the miners do, once a second; log lines where there is no terminal.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
+use tbg_core::Clock;
 use tbg_core::metrics::{INGEST_LAG_SECONDS, SHARES_TOTAL};
-use tbg_core::{Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 const TERMINAL_EVERY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows the line until `shutdown`.
-pub async fn show(metrics: PrometheusHandle, pool: PgPool, shutdown: CancellationToken) {
+pub async fn show(
+    metrics: PrometheusHandle,
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
     let terminal = std::io::stderr().is_terminal();
     let every = if terminal { TERMINAL_EVERY } else { LOG_EVERY };
     let bar = terminal.then(line);
@@ -29,7 +35,7 @@ pub async fn show(metrics: PrometheusHandle, pool: PgPool, shutdown: Cancellatio
         let (accepted, rejected) = (shares("accepted"), shares("rejected"));
         let rate = (accepted + rejected - before) / every.as_secs_f64();
         before = accepted + rejected;
-        let best = tbg_mining::best_today(&pool, SystemClock.now()).await.ok().flatten().unwrap_or(0.0);
+        let best = tbg_mining::best_today(&pool, clock.now()).await.ok().flatten().unwrap_or(0.0);
         let text = format!(
             "{rate:.1} shares/s   accepted {accepted}   rejected {rejected}   best today {}   lag {:.1} s",
             short(best),

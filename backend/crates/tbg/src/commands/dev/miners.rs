@@ -4,8 +4,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tbg_core::config::Settings;
-use tbg_core::{Clock as _, SystemClock};
 use tbg_sim::{SimConfig, Simulator};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +26,13 @@ pub async fn start(
     args: &Dev,
     settings: &Settings,
     demo: &Demo,
+    now: DateTime<Utc>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     if args.miners == 0 {
         return Ok(None);
     }
     let speed = args.speed.clamp(0.01, 1_000.0);
-    let now = SystemClock.now();
     let simulator = Simulator::new(SimConfig {
         // Other shares at every start, by the same miners.
         seed: 21,

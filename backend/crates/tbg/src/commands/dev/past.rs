@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Connection as _;
 use tbg_core::config::Settings;
-use tbg_core::{Clock as _, SystemClock, db, users};
+use tbg_core::{db, users};
 use tbg_engine::decode::decode_text;
 
 use super::demo::Demo;
@@ -22,13 +22,12 @@ const DIFFICULTIES: [f64; 8] =
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn seed(settings: &Settings, demo: &Demo) -> anyhow::Result<()> {
+pub async fn seed(settings: &Settings, demo: &Demo, now: DateTime<Utc>) -> anyhow::Result<()> {
     let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(settings)?).await?;
     users::register_all(&mut conn, std::slice::from_ref(&demo.address)).await?;
     if tbg_mining::has_mined(&mut conn, &demo.address).await? {
         return Ok(());
     }
-    let now = SystemClock.now();
     let this_week = tbg_core::period::IsoWeek::of(now);
     let engine = engine(settings);
     for back in (1..=WEEKS).rev() {
