@@ -74,6 +74,10 @@ settings! {
     shutdown_drain_seconds: u64 = 30;
     /// text, json or auto (json in production).
     log_format: LogFormat = LogFormat::Auto;
+    /// Collector of traces (OTLP over HTTP), such as http://collector:4318. None: no traces.
+    otlp_endpoint: Option<String> = None;
+    /// Of a hundred requests, batches and jobs, how many are traced.
+    otlp_sample_percent: u32 = 10;
     /// What is logged, as in RUST_LOG: a level, or module=level pairs.
     log_filter: String = "info".to_owned();
     /// mainnet, testnet, signet or regtest.

@@ -21,6 +21,7 @@ use croner::Cron;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::Clock;
 use crate::metrics::{JOB_INTERVAL, JOB_LAST_SUCCESS};
@@ -237,7 +238,9 @@ struct Claim {
 
 impl Claim {
     async fn execute(self) {
-        let work = tokio::spawn((self.job.work)(self.scheduled_at));
+        let work = tokio::spawn(
+            (self.job.work)(self.scheduled_at).instrument(tracing::info_span!("job", task = self.job.name)),
+        );
         let abort = work.abort_handle();
         tokio::pin!(work);
         let result = loop {

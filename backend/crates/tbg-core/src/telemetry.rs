@@ -1,9 +1,13 @@
-//! Log output: lines for people, JSON in production; and the timing of SQL statements, which sqlx reports as
-//! events.
+//! Log output: lines for people, JSON in production; the timing of SQL statements, which sqlx reports as
+//! events; traces by OTLP.
 
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, Targets, filter_fn};
@@ -13,14 +17,45 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{Environment, LogFormat, Settings};
 use crate::metrics::DB_QUERY_SECONDS;
 
+/// The name of the service, and what the names of its crates begin with.
+const SERVICE: &str = "tbg";
 /// What sqlx names its events.
 const STATEMENTS: &str = "sqlx::query";
+
+/// Ends with the process: sends the traces that still wait.
+#[must_use = "traces end when it is dropped"]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = &self.0
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
 
 /// Starts logging to standard error. Does nothing when logging has started already.
 ///
 /// # Errors
 /// When `TBG_LOG_FILTER` is not a filter.
 pub fn init(settings: &Settings) -> anyhow::Result<()> {
+    start(settings, None)
+}
+
+/// The same, and traces where a collector is set: for a process that serves.
+///
+/// # Errors
+/// When `TBG_LOG_FILTER` is not a filter or `TBG_OTLP_ENDPOINT` no URL.
+pub fn init_traced(settings: &Settings) -> anyhow::Result<Telemetry> {
+    let endpoint = settings.otlp_endpoint.as_deref();
+    let provider = endpoint.map(|endpoint| provider(endpoint, settings.otlp_sample_percent)).transpose()?;
+    start(settings, provider.as_ref())?;
+    Ok(Telemetry(provider))
+}
+
+fn start(settings: &Settings, provider: Option<&SdkTracerProvider>) -> anyhow::Result<()> {
     let wanted = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
         anyhow::anyhow!("setting TBG_LOG_FILTER is not valid: expected a level or module=level pairs")
     })?;
@@ -36,9 +71,33 @@ pub fn init(settings: &Settings) -> anyhow::Result<()> {
     // SQL is never logged, whatever the filter says.
     let filter = wanted.and(filter_fn(|metadata| metadata.target() != STATEMENTS));
     let timed = StatementTimes.with_filter(Targets::new().with_target(STATEMENTS, Level::TRACE));
+    let traces = provider.map(|provider| {
+        // Spans alone: what is logged within one stays in the log.
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(SERVICE))
+            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(SERVICE)))
+    });
+    let lines = lines.with_filter(filter);
     // An error here means that a subscriber is installed, as in tests: keep that one.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(timed).try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(timed).with(traces).try_init();
     Ok(())
+}
+
+/// Sends a part of the spans to a collector, in batches, by a thread of its own.
+fn provider(endpoint: &str, sample_percent: u32) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()
+        .map_err(|_| {
+            anyhow::anyhow!("setting TBG_OTLP_ENDPOINT is not valid: expected a URL such as http://host:4318")
+        })?;
+    let share = f64::from(sample_percent.min(100)) / 100.0;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(Sampler::TraceIdRatioBased(share))
+        .with_resource(Resource::builder().with_service_name(SERVICE).build())
+        .build())
 }
 
 /// Turns the events of sqlx into durations.

@@ -19,6 +19,7 @@ use tbg_core::redis::{DedicatedGuard, Redis};
 use tbg_core::{Clock, db, metrics as names};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::dead_letters::DeadLetter;
 use crate::decode::{Reason, Refusal, check_age};
@@ -256,7 +257,8 @@ impl Writer {
         events: Vec<Identified>,
         letters: &[DeadLetter],
     ) -> anyhow::Result<Option<Outcome>> {
-        let applying = self.engine.apply(conn, events, letters, self.clock.now());
+        let span = tracing::info_span!("batch", events = events.len());
+        let applying = self.engine.apply(conn, events, letters, self.clock.now()).instrument(span);
         match AssertUnwindSafe(applying).catch_unwind().await {
             Ok(Ok(outcome)) => Ok(Some(outcome)),
             Ok(Err(error)) if db::is_transient(&error) => Err(error).context("PostgreSQL is away"),

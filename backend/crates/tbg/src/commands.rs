@@ -32,7 +32,7 @@ use crate::roles;
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Dev(args) => dev::run(args).await?,
-        Command::Serve(args) => serve::run(&args, settings()?).await?,
+        Command::Serve(args) => serve::run(&args, loaded()?).await?,
         Command::Migrate => migrate(&settings()?).await?,
         Command::Replay(args) => replay::run(&args, &settings()?).await?,
         Command::Simulate(args) => simulate::run(&args).await?,
@@ -57,9 +57,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn loaded() -> anyhow::Result<Settings> {
+    Ok(Loaded::from_sources(&Sources::of_process()?)?.settings)
+}
+
 /// The settings of this process; starts logging.
 fn settings() -> anyhow::Result<Settings> {
-    let settings = Loaded::from_sources(&Sources::of_process()?)?.settings;
+    let settings = loaded()?;
     telemetry::init(&settings)?;
     Ok(settings)
 }

@@ -2,7 +2,10 @@
 //! data (contract `production.md` §2.2 item 9, §10, §18 V16).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::body::Bytes;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tbg_bitcoin::{AddressType, Network};
@@ -10,6 +13,7 @@ use tbg_tests::people::{address_of, wallet};
 use tbg_tests::program::{Program, until};
 use tbg_tests::socket::Socket;
 use tbg_tests::{TestDb, TestRedis, now, share};
+use tokio::net::TcpListener;
 
 use crate::support::{Pool, ts};
 
@@ -268,4 +272,35 @@ async fn the_log_of_a_whole_run_holds_no_secret_and_nobodys_data() {
     let raw_path = log.lines().find(|line| line.contains("/api/v1/mining/workers/'"));
     assert_eq!(raw_path, None, "raw paths are not logged");
     assert!(!log.contains(&db.url()), "the database's URL");
+}
+
+#[tokio::test]
+async fn traces_reach_a_collector_and_name_routes_batches_and_jobs() {
+    let received = Arc::new(Mutex::new(Vec::<u8>::new()));
+    let collector = {
+        let received = Arc::clone(&received);
+        let take = move |body: Bytes| async move { received.lock().unwrap().extend_from_slice(&body) };
+        Router::new().route("/v1/traces", axum::routing::post(take))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, collector).await });
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let settings = [("TBG_OTLP_ENDPOINT", endpoint.as_str()), ("TBG_OTLP_SAMPLE_PERCENT", "100")];
+    let mut program = Program::start(&db, &redis, "all", &settings).await;
+    program.wait_for("/health", 200).await;
+    program.wait_for_socket().await;
+
+    let private = a_day_of_use(&program).await;
+    assert_eq!(program.stop().await, Some(0));
+
+    let sent = received.lock().unwrap().clone();
+    let text = String::from_utf8_lossy(&sent);
+    for name in ["http_request", "/api/v1/auth/challenge", "batch", "job", "audit_partitions"] {
+        assert!(text.contains(name), "{name} in {} bytes", sent.len());
+    }
+    for secret in &private {
+        assert!(!text.contains(secret.as_str()), "{secret} in a trace");
+    }
+    serving.abort();
 }

@@ -37,7 +37,7 @@ pub async fn run(args: Dev) -> anyhow::Result<()> {
     // A game in another hour of the week leaves nothing for one in this hour.
     let dir = if args.week_ends_in.is_some() { dir.join("week-ends") } else { dir };
     // Anything wrong with the settings is told before a server is started.
-    telemetry::init(&settings(&args, &dir, None)?)?;
+    let _traces = telemetry::init_traced(&settings(&args, &dir, None)?)?;
     tbg_local::installed()?;
     let lock = DirLock::acquire(&dir)?;
     if args.reset || args.week_ends_in.is_some() {
