@@ -313,6 +313,14 @@ impl Loaded {
         Ok(Self { settings, origins })
     }
 
+    /// The files from which secrets were read.
+    pub fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
+        let secrets = Settings::SECRETS.iter().filter_map(|name| self.origins.get(name));
+        secrets
+            .filter(|origin| !["default", "file", "environment"].contains(&origin.as_str()))
+            .map(PathBuf::from)
+    }
+
     /// Every setting with its value and origin, secrets hidden.
     #[must_use]
     pub fn shown(&self) -> Vec<Shown> {

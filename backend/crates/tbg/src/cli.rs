@@ -53,7 +53,7 @@ pub enum Command {
     /// Make keys that sign tokens
     Keys(Keys),
     /// Check a deployment and say what to fix
-    Doctor,
+    Doctor(Doctor),
     /// Ask a running server whether it is healthy
     Healthcheck(Healthcheck),
     /// Print every setting with its value and origin; secrets stay hidden
@@ -261,6 +261,18 @@ pub struct LetterFilter {
     /// At most this many
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
+}
+
+/// Looks at settings, secret files, databases, the pool's socket and the kernel, as the process that it is run in place
+/// of would find them.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tbg doctor                    where one process does everything
+  tbg doctor --role api         what one role needs, and no more")]
+pub struct Doctor {
+    /// Which roles, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
+    pub role: Vec<Role>,
 }
 
 /// Exits with 0 when the server of `TBG_HTTP_LISTEN` answers /health with 200, else with 1.

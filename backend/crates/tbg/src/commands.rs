@@ -49,7 +49,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(args) => user::run(&args, &settings()?).await?,
         Command::Audit(args) => return audit::run(args.action).await,
         Command::Keys(args) => keys::run(args.action)?,
-        Command::Doctor => return doctor::run().await,
+        Command::Doctor(args) => return doctor::run(&args).await,
         Command::Healthcheck(args) => return healthcheck::run(&args, &settings()?).await,
         Command::Config => config()?,
         Command::Version => println!("tbg {}", roles::VERSION),

@@ -1,6 +1,7 @@
 //! The command line of the real program.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -225,6 +226,27 @@ async fn config_shows_every_setting_with_its_origin_and_hides_secrets() {
     ] {
         assert!(ran.out.lines().any(|shown| shown == line), "{line} is missing in:\n{}", ran.out);
     }
+}
+
+#[tokio::test]
+async fn the_doctor_wants_secrets_for_their_owner_alone_and_asks_a_role_for_its_own_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jwt_private_key");
+    std::fs::write(&file, tbg_tests::app::SIGNING_KEY.as_str()).unwrap();
+    let path = file.display().to_string();
+    let check = async |role: &str, mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        tbg(&["doctor", "--role", role], &[("TBG_JWT_PRIVATE_KEY_FILE", &path)]).await.out
+    };
+
+    let open = check("api", 0o644).await;
+    let closed = check("api", 0o600).await;
+    let other = check("ingest", 0o600).await;
+
+    assert!(open.contains(&format!("FIX   secret files: others may read or write {path}")), "{open}");
+    assert!(closed.contains("ok    secret files: 1 on disk") && closed.contains("token key"), "{closed}");
+    assert!(other.contains("pool socket") && !other.contains("token key"), "{other}");
+    assert!(!closed.contains("pool socket"), "{closed}");
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! `tbg doctor`: checks a deployment and says what to do about each finding.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use tbg_core::config::{Environment, IngestMode, Loaded, Settings, Sources};
 use tbg_core::db;
+
+use crate::cli::{Doctor, Role};
 
 /// Datagrams that the kernel must be able to queue (contract `mining.md` §2.1).
 const MIN_DGRAM_QUEUE: u64 = 4096;
@@ -16,6 +19,10 @@ const MIN_SEND_BUFFER: u64 = 4 * 1024 * 1024;
 /// Sockets, files and connections of one replica.
 const MIN_OPEN_FILES: u64 = 16_384;
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Where an orchestrator mounts secrets.
+const MOUNTED_SECRETS: &str = "/run/secrets";
+/// Bits of a file's mode that let anybody but its owner in.
+const FOR_OTHERS: u32 = 0o077;
 
 /// What a check found.
 enum Finding {
@@ -24,29 +31,42 @@ enum Finding {
     Bad { found: String, remedy: &'static str },
 }
 
-pub async fn run() -> anyhow::Result<ExitCode> {
+pub async fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
     let loaded = Sources::of_process().and_then(|sources| Loaded::from_sources(&sources));
-    let settings = match loaded {
-        Ok(loaded) => loaded.settings,
+    let (settings, secrets) = match loaded {
+        Ok(loaded) => {
+            let secrets = secret_files(&loaded);
+            (loaded.settings, secrets)
+        }
         Err(error) => {
             report("settings", &Finding::Bad { found: error.to_string(), remedy: "see `tbg config`" });
             return Ok(ExitCode::FAILURE);
         }
     };
-    let checks = [
+    let has = |role| args.role.contains(&role) || args.role.contains(&Role::All);
+    let mut checks = vec![
         ("settings", Finding::Good("can be read".to_owned())),
+        ("secret files", secrets),
         ("database", database(&settings).await),
         ("audit log", audit_log(&settings).await),
         ("database role", database_role(&settings).await),
-        ("token key", token_key(&settings)),
-        ("lottery key", lottery_key(&settings)),
         ("redis", redis(&settings).await),
-        ("pool socket", pool_socket(&settings)),
-        ("spool", spool(&settings)),
-        ("datagram queue", datagram_queue()),
-        ("send buffer", send_buffer()),
         ("open files", open_files()),
     ];
+    if has(Role::Api) {
+        checks.push(("token key", token_key(&settings)));
+    }
+    if has(Role::Jobs) {
+        checks.push(("lottery key", lottery_key(&settings)));
+    }
+    if has(Role::Ingest) {
+        checks.extend([
+            ("pool socket", pool_socket(&settings)),
+            ("spool", spool(&settings)),
+            ("datagram queue", datagram_queue()),
+            ("send buffer", send_buffer()),
+        ]);
+    }
     for (name, finding) in &checks {
         report(name, finding);
     }
@@ -56,6 +76,23 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         if bad == 0 { "All is well." } else { "Fix what is marked, then run `tbg doctor` again." }
     );
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who else may read the files of secrets. An orchestrator's own folder is on no disk and belongs to one container.
+fn secret_files(loaded: &Loaded) -> Finding {
+    let files: Vec<PathBuf> =
+        loaded.secret_files().filter(|path| !path.starts_with(MOUNTED_SECRETS)).collect();
+    let open = files.iter().filter(|path| {
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & FOR_OTHERS != 0)
+    });
+    let open: Vec<String> = open.map(|path| path.display().to_string()).collect();
+    if open.is_empty() {
+        return Finding::Good(format!("{} on disk, for their owner alone", files.len()));
+    }
+    Finding::Bad {
+        found: format!("others may read or write {}", open.join(", ")),
+        remedy: "chmod 600 these files",
+    }
 }
 
 fn report(name: &str, finding: &Finding) {
