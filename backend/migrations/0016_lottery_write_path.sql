@@ -6,3 +6,6 @@ ALTER TABLE lottery_results DROP CONSTRAINT lottery_results_user_id_fkey;
 ALTER TABLE lottery_entries DROP CONSTRAINT lottery_entries_user_unique;
 ALTER TABLE lottery_entries ADD CONSTRAINT lottery_entries_user_unique UNIQUE (user_id, draw_id);
 DROP INDEX idx_lottery_entries_user;
+
+-- The events of a draw are long, and read once: compressing them cost more than writing them.
+ALTER TABLE domain_outbox ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -289,12 +289,11 @@ async fn draw_now(
     let mut rows = store::entries(conn, draw.id, draw.week_start).await?;
     rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let mut by_user: Vec<(i64, usize)> =
-        rows.iter().enumerate().map(|(place, row)| (row.user_id, place)).collect();
-    by_user.sort_unstable();
+    let mut by_user: Vec<u32> = (0..).take(rows.len()).collect();
+    by_user.sort_unstable_by_key(|place| rows.get(*place as usize).map(|row| row.user_id));
     for chunk in by_user.chunks(RESULTS_AT_ONCE) {
         let results: Vec<ResultRow<'_>> =
-            chunk.iter().filter_map(|(_, place)| result(&rows, *place)).collect();
+            chunk.iter().filter_map(|place| result(&rows, *place as usize)).collect();
         store::insert_results(conn, draw.id, &results, now).await?;
     }
     drop(by_user);

@@ -197,7 +197,7 @@ pub(crate) async fn insert_levels(
             "INSERT INTO lottery_tree_levels (draw_id, level, hashes) VALUES ($1, $2, $3)",
             draw,
             level,
-            hashes.concat()
+            hashes.as_flattened()
         )
         .execute(&mut *conn)
         .await?;
