@@ -7,7 +7,7 @@ export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
 	bench-front-door bench-reads bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
-	panels observe observe-tools stack-test races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	panels observe observe-tools stack-test upgrade-test chaos races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -106,6 +106,20 @@ observe: observe-tools  ## A game with Prometheus, Alertmanager, exporters and l
 
 observe-tools: setup
 	@scripts/setup.sh observe
+
+# What an upgrade starts from: the commit before the newest migration.
+PREVIOUS ?= $(shell git log -1 --format=%h --diff-filter=A -- backend/migrations)~1
+
+upgrade-test: setup  ## The previous release on the new schema, then replaced under load (PREVIOUS=commit)
+	$(CARGO) build --locked -p tbg
+	[ -d backend/target/previous ] || git worktree add --detach backend/target/previous $(PREVIOUS)
+	git -C backend/target/previous checkout --quiet --detach $(PREVIOUS)
+	cd backend/target/previous/backend && CARGO_TARGET_DIR=../../previous-build cargo build --locked -p tbg
+	scripts/upgrade-test.sh backend/target/previous-build/debug/tbg backend/target/debug/tbg
+
+chaos: setup  ## Everything that can break, broken: what was seen, how soon it was over, what was lost (ARGS="--only NAME")
+	$(CARGO) build --release --locked -p tbg
+	scripts/chaos.py backend/target/release/tbg $(ARGS)
 
 stack-test: setup  ## Deploy the production stack with images made of Debian packages, update it under load, kill a replica
 	$(CARGO) build --release --locked -p tbg

@@ -31,6 +31,7 @@ pub mod random;
 pub mod redis;
 pub mod telemetry;
 pub mod text;
+pub mod told;
 pub mod users;
 
 pub use clock::{Clock, MockClock, ShiftedClock, SystemClock};

@@ -8,7 +8,7 @@ use redis::{InfoDict, cmd};
 use sqlx::PgPool;
 use tbg_core::jobs::Job;
 use tbg_core::redis::Redis;
-use tbg_core::{Clock, outbox};
+use tbg_core::{Clock, outbox, told};
 
 use crate::store::gauges as store;
 
@@ -67,10 +67,15 @@ pub async fn measure_all(parts: &GaugeParts) -> anyhow::Result<()> {
     if let Some(archived) = row.wal_archived_at {
         metrics::gauge!(BACKUP_LAST, "kind" => "wal").set(archived.timestamp() as f64);
     }
+    let mut newest = 0.0_f64;
     for kind in KINDS_IN_FILES {
         if let Some(seconds) = parts.backup_status_dir.as_deref().and_then(|dir| last_success(dir, kind)) {
             metrics::gauge!(BACKUP_LAST, "kind" => kind).set(seconds);
+            newest = newest.max(seconds);
         }
+    }
+    if newest > 0.0 {
+        told::last_backup(newest as i64);
     }
     let memory: Result<InfoDict, _> = cmd("INFO").arg("memory").query_async(&mut parts.redis.clone()).await;
     match memory {

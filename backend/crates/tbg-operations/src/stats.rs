@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use redis::{Cmd, FromRedisValue, InfoDict, cmd};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tbg_core::UserId;
 use tbg_core::audit::{Action, Entry, Origin};
+use tbg_core::{UserId, told};
 use tbg_web::ApiError;
 use utoipa::ToSchema;
 
@@ -174,6 +174,7 @@ pub async fn stats(operations: &Operations, admin: UserId, origin: &Origin) -> R
 async fn gather(operations: &Operations) -> Result<AdminStats, ApiError> {
     let now = operations.clock.now();
     let redis_used_bytes = redis_used_bytes(operations).await;
+    let known = told_by_processes(operations, now).await;
     let mut conn = operations.pool.acquire().await?;
     let system = store::system(&mut conn, now).await?;
     Ok(AdminStats {
@@ -186,15 +187,11 @@ async fn gather(operations: &Operations) -> Result<AdminStats, ApiError> {
         system: AdminSystemStats {
             database_bytes: system.database_bytes,
             redis_used_bytes,
-            // Known only to the process that ingests, as its gauge `tbg_ingest_lag_seconds`: neither the
-            // database nor Redis holds it, and the contract has no null here.
-            ingest_lag_seconds: 0.0,
+            ingest_lag_seconds: known.ingest_lag_seconds,
             dead_letters_24h: system.dead_letters_24h,
             outbox_pending: system.outbox_pending,
-            // No process holds sockets yet.
-            ws_connections: 0,
-            // No backup is made yet.
-            last_backup_at: None,
+            ws_connections: known.sockets,
+            last_backup_at: known.last_backup_at,
         },
         audit: store::audit(&mut conn, now).await?,
         version: operations.version.to_owned(),
@@ -216,6 +213,15 @@ async fn keep(operations: &Operations, stats: &AdminStats) {
 async fn redis_used_bytes(operations: &Operations) -> i64 {
     let memory: Option<InfoDict> = ask(operations, cmd("INFO").arg("memory")).await;
     memory.and_then(|memory| memory.get("used_memory")).unwrap_or_default()
+}
+
+/// What only other processes know; zeros while Redis is away.
+async fn told_by_processes(operations: &Operations, now: DateTime<Utc>) -> told::Known {
+    let mut redis = operations.redis.clone();
+    match tokio::time::timeout(REDIS_DEADLINE, told::ask(&mut redis, now)).await {
+        Ok(Ok(known)) => known,
+        _ => told::Known::default(),
+    }
 }
 
 /// What Redis says, if it says anything soon.

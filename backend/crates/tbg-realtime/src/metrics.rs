@@ -31,6 +31,7 @@ pub(crate) fn register() {
 
 pub(crate) fn active(count: usize) {
     metrics::gauge!(ACTIVE).set(count as f64);
+    tbg_core::told::sockets(count);
 }
 
 pub(crate) fn sent(event: &'static str) {

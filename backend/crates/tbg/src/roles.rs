@@ -118,7 +118,7 @@ impl Process {
             self.start_jobs(&mut running, &shutdown)?;
         }
         let upkeep = self.metrics.clone();
-        let gauges = Gauges::new(&self.settings, &self.pool)?;
+        let gauges = Gauges::new(&self.settings, &self.pool, self.name.clone(), Arc::clone(&self.clock))?;
         let tidy = tokio::spawn(async move {
             let mut tick = tokio::time::interval(METRICS_UPKEEP);
             loop {

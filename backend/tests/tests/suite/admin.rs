@@ -11,6 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use serde_json::{Value, from_value, json, to_value};
 use tbg_core::audit::Origin;
+use tbg_core::told::{self, Told};
 use tbg_core::{MockClock, UserId};
 use tbg_operations::{
     AuditQuery, CacheRegistry, Operations, Parts, Scope, TOTALS_RECENT, TOTALS_WEEK, audit_page,
@@ -279,4 +280,24 @@ async fn totals_catch_up_with_a_long_downtime() {
     catch_up_totals(&db.pool, now()).await.unwrap();
 
     assert_eq!(db.number("SELECT sum(total)::BIGINT FROM pool_hourly_totals").await, 80);
+}
+
+#[tokio::test]
+async fn what_only_another_process_knows_is_in_the_overview() {
+    let redis = TestRedis::new().await;
+    let (mut manager, now) = (redis.manager(), at("2026-11-24T12:00:00Z"));
+    let silent = Told { at: now, sockets: 3, ingest_lag_seconds: None, last_backup_at: None };
+    let ingest = Told { ingest_lag_seconds: Some(1.5), sockets: 0, ..silent.clone() };
+    let jobs = Told { last_backup_at: Some(at("2026-11-24T02:00:05Z")), sockets: 4, ..silent.clone() };
+    let gone = Told { at: now - TimeDelta::seconds(31), sockets: 100, ..silent.clone() };
+
+    for (process, told) in [("api", silent), ("ingest", ingest), ("jobs", jobs), ("gone", gone)] {
+        told::tell(&mut manager, process, &told).await.unwrap();
+    }
+    let known = told::ask(&mut manager, now).await.unwrap();
+
+    let backup = Some(at("2026-11-24T02:00:05Z"));
+    assert_eq!((known.sockets, known.ingest_lag_seconds, known.last_backup_at), (7, 1.5, backup));
+    let left: u32 = cmd("HLEN").arg("tbg:processes").query_async(&mut manager).await.unwrap();
+    assert_eq!(left, 3, "who is gone is forgotten");
 }

@@ -232,10 +232,10 @@ async fn config_shows_every_setting_with_its_origin_and_hides_secrets() {
 async fn the_doctor_wants_secrets_for_their_owner_alone_and_asks_a_role_for_its_own_needs() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("jwt_private_key");
-    std::fs::write(&file, tbg_tests::app::SIGNING_KEY.as_str()).unwrap();
+    fs::write(&file, tbg_tests::app::SIGNING_KEY.as_str()).unwrap();
     let path = file.display().to_string();
     let check = async |role: &str, mode| {
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         tbg(&["doctor", "--role", role], &[("TBG_JWT_PRIVATE_KEY_FILE", &path)]).await.out
     };
 

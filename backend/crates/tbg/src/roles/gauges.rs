@@ -1,11 +1,14 @@
 //! What a process reports about itself and what it needs (contract `production.md` §10).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
 use sqlx::PgPool;
+use tbg_core::Clock;
 use tbg_core::config::Settings;
 use tbg_core::redis::{MAX_CONNECTIONS, Redis, connections_in_use};
+use tbg_core::told::{self, Told};
 
 use super::VERSION;
 
@@ -17,6 +20,8 @@ pub struct Gauges {
     pool: PgPool,
     redis: Redis,
     pool_size: u32,
+    process: String,
+    clock: Arc<dyn Clock>,
 }
 
 impl Gauges {
@@ -24,10 +29,15 @@ impl Gauges {
     ///
     /// # Errors
     /// When the Redis URL cannot be used.
-    pub fn new(settings: &Settings, pool: &PgPool) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: &Settings,
+        pool: &PgPool,
+        process: String,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         gauge!("tbg_app_info", "version" => VERSION, "environment" => settings.environment.as_str()).set(1.0);
         let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
-        Ok(Self { pool: pool.clone(), redis, pool_size: settings.db_max_connections })
+        Ok(Self { pool: pool.clone(), redis, pool_size: settings.db_max_connections, process, clock })
     }
 
     /// Sets the gauges to what is true now.
@@ -53,6 +63,12 @@ impl Gauges {
             _ => false,
         };
         let redis_up = redis.is_ok_and(|ping| ping.is_ok());
+        if redis_up {
+            let mut redis = self.redis.clone();
+            let told = Told::now(self.clock.now());
+            let telling = told::tell(&mut redis, &self.process, &told);
+            let _ = tokio::time::timeout(DEADLINE, telling).await;
+        }
         gauge!("tbg_dependency_up", "dependency" => "database").set(f64::from(u8::from(database_up)));
         gauge!("tbg_dependency_up", "dependency" => "redis").set(f64::from(u8::from(redis_up)));
     }
