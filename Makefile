@@ -119,6 +119,7 @@ upgrade-test: setup  ## The previous release on the new schema, then replaced un
 
 chaos: setup  ## Everything that can break, broken: what was seen, how soon it was over, what was lost (ARGS="--only NAME")
 	$(CARGO) build --release --locked -p tbg
+	@scripts/setup.sh chaos
 	scripts/chaos.py backend/target/release/tbg $(ARGS)
 
 stack-test: setup  ## Deploy the production stack with images made of Debian packages, update it under load, kill a replica

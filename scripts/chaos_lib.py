@@ -60,7 +60,7 @@ def ask(port, path, token=None, body=None, timeout=HANG_SECONDS):
 
 
 class Server:
-    """A process of ours, in a session of its own: Ctrl-C reaches only the script."""
+    """A process of ours, apart from our terminal: Ctrl-C reaches only the script."""
 
     child, options = None, {}
 
@@ -131,8 +131,10 @@ class Cluster(Server):
         return [self.lab.pg_bin / "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port),
                 "-U", "postgres", "-d", database]
 
-    def sql(self, text, database="tbg"):
-        done = subprocess.run(self.psql(database), input=text, capture_output=True, text=True,
+    def sql(self, text, database="tbg", **values):
+        """Statements, in which :'name' is a value and :name a number."""
+        given = [f"--set={name}={value}" for name, value in values.items()]
+        done = subprocess.run(self.psql(database) + given, input=text, capture_output=True, text=True,
                               env=self.lab.environment())
         if done.returncode:
             raise RuntimeError(f"psql: {done.stderr}")
@@ -225,6 +227,7 @@ class Wire:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
+            # As a load balancer whose server is gone: the client is let in and sent away.
             writer.transport.abort()
             return
         transports = {writer.transport, far_writer.transport}
@@ -273,7 +276,8 @@ class Pool:
     def __init__(self, path, addresses):
         self.path, self.addresses, self.sent, self.next = str(path), addresses, [], self.FIRST
         # Changed by scenarios: the pool's clock, which datagrams it loses, another way to deliver.
-        self.clock_offset, self.loses, self.deliver, self.is_paused = 0, lambda number: False, self.datagram, False
+        self.clock_offset, self.loses, self.deliver = 0, lambda number: False, self.datagram
+        self.may_send, self.rests = True, False
         self.stopped, self.thread = threading.Event(), threading.Thread(target=self.run, daemon=True)
 
     def share(self, number):
@@ -286,9 +290,10 @@ class Pool:
         self.socket = None
         started = time.monotonic()
         while not self.stopped.wait(0.01):
-            if self.is_paused:
+            self.rests = not self.may_send
+            if self.rests:
                 started = time.monotonic() - (self.next - self.FIRST) / SHARES_PER_SECOND
-            while self.next - self.FIRST < (time.monotonic() - started) * SHARES_PER_SECOND:
+            while self.may_send and self.next - self.FIRST < (time.monotonic() - started) * SHARES_PER_SECOND:
                 if not self.loses(self.next) and self.deliver(self.share(self.next)):
                     self.sent.append(self.next)
                 self.next += 1
@@ -309,6 +314,10 @@ class Pool:
                 self.socket = None
                 self.stopped.wait(0.02)
         return False
+
+    def pause(self):
+        self.may_send = False
+        until(lambda: self.rests)
 
     def stop(self):
         self.stopped.set()
@@ -376,9 +385,10 @@ class World:
 
     def tell_logs(self, error, *_):
         if error or self.problems:
-            for log in sorted(self.dir.glob("*.log")):
-                tail = log.read_text(errors="replace").splitlines()[-6:]
-                print(f"--- the end of {log.name}", *tail, sep="\n", file=sys.stderr)
+            for program in self.programs.values():
+                lines = [line[:300] for line in program.log.read_text(errors="replace").splitlines()
+                         if " INFO http_request" not in line]
+                print(f"--- the end of {program.log.name}", *lines[-5:], sep="\n", file=sys.stderr)
 
     def end_programs(self):
         for program in self.programs.values():
@@ -418,14 +428,15 @@ class World:
         yield
         self.ended, self.sent_until = time.monotonic(), self.pool.next
 
-    def applied(self):
-        """How many of the shares that were sent until the cause ended are in the database."""
-        return int(self.database.sql(f"SELECT count(DISTINCT share_diff) FROM shares WHERE share_diff < {self.sent_until}"))
+    def is_applied(self):
+        """Whether all shares that were sent until the cause ended are in the database."""
+        due = sum(number < self.sent_until for number in list(self.pool.sent))
+        return due <= int(self.database.sql("SELECT count(DISTINCT share_diff) FROM shares WHERE share_diff < :next",
+                                            next=self.sent_until))
 
     def recover(self):
         """Waits until all is well, measures how long that took, ends the load and counts."""
-        due = sum(number < self.sent_until for number in list(self.pool.sent))
-        if until(lambda: self.is_healthy() and self.applied() >= due):
+        if until(lambda: self.is_healthy() and self.is_applied()):
             self.recovery = time.monotonic() - self.ended
         self.expect(self.recovery is not None, "did not recover")
         self.expect((self.recovery or 0) < 10, "recovery takes 10 s or more")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the game needs and a bare Debian or Ubuntu lacks: PostgreSQL, Redis, a C toolchain.
 # Does nothing, and needs no root, when everything is there.
-# Usage: scripts/setup.sh [python|observe]   python: also Python's virtual environments, for `make fuzz-api`;
-# observe: those, Prometheus, Alertmanager and the exporters.
+# Usage: scripts/setup.sh [python|observe|chaos]   python: also Python's virtual environments, for `make fuzz-api`;
+# observe: those, Prometheus, Alertmanager and the exporters; chaos: Python, and a library that moves the clock.
 set -euo pipefail
 
 have_postgres() {
@@ -29,7 +29,11 @@ case ${1:-} in
             command -v "$name" >/dev/null || packages+=("$name")
         done
         ;;
-    *) echo "usage: $0 [python|observe]" >&2 && exit 2 ;;
+    chaos)
+        command -v python3 >/dev/null || packages+=(python3)
+        command -v faketime >/dev/null || packages+=(faketime)
+        ;;
+    *) echo "usage: $0 [python|observe|chaos]" >&2 && exit 2 ;;
 esac
 [ ${#packages[@]} -eq 0 ] && exit 0
 

@@ -12,6 +12,7 @@ pub mod program;
 pub mod replica;
 pub mod socket;
 pub mod statements;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -85,6 +86,26 @@ impl TestDb {
     /// A connection of one's own.
     pub async fn connect(&self) -> PgConnection {
         self.options.connect().await.expect("test database")
+    }
+
+    /// The server's socket.
+    ///
+    /// # Panics
+    /// If the test server listens on none.
+    #[must_use]
+    pub fn socket(&self) -> std::path::PathBuf {
+        let dir = self.options.get_socket().expect("the test server listens on a socket");
+        dir.join(format!(".s.PGSQL.{}", self.options.get_port()))
+    }
+
+    /// The URL of this database behind another address.
+    ///
+    /// # Panics
+    /// If it has no name.
+    #[must_use]
+    pub fn url_at(&self, address: std::net::SocketAddr) -> String {
+        let database = self.options.get_database().expect("a database");
+        format!("postgres://{}@{address}/{database}?sslmode=disable", self.options.get_username())
     }
 
     /// The URL of the database, for the real program.

@@ -173,7 +173,9 @@ impl Runner {
         let mut is_database_away = false;
         for job in &self.jobs {
             // While the database is away each question takes as long as a connection may: one is enough.
-            if is_database_away || self.idle_until.get(job.name).is_some_and(|until| now < *until) {
+            // A time further ahead than any that is ever set was set before the clock was put back.
+            let is_idle = |until: &DateTime<Utc>| now < *until && *until <= now + RECHECK;
+            if is_database_away || self.idle_until.get(job.name).is_some_and(is_idle) {
                 continue;
             }
             let Some(scheduled_at) = job.due(now) else { continue };

@@ -18,17 +18,23 @@ impl From<redis::RedisError> for ApiError {
 
 fn database_is_unavailable(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
-            true
-        }
+        sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        // What stands between may take a connection and close it: then PostgreSQL's first word is missing.
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
         sqlx::Error::Database(refusal) => refusal.code().is_some_and(|sqlstate| says_unavailable(&sqlstate)),
         _ => false,
     }
 }
 
-/// Connection exceptions, insufficient resources, and a server that shuts down or starts up.
+/// Connection exceptions, insufficient resources, failing disks, a server that shuts down, starts up, or is a standby
+/// that was not promoted yet.
 fn says_unavailable(sqlstate: &str) -> bool {
-    ["08", "53", "57P0"].iter().any(|class| sqlstate.starts_with(class))
+    ["08", "53", "57P0", "58", "25006"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 fn redis_is_unavailable(error: &redis::RedisError) -> bool {
@@ -51,6 +57,8 @@ mod tests {
             sqlx::Error::PoolTimedOut,
             sqlx::Error::PoolClosed,
             sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()),
+            sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".to_owned()),
+            sqlx::Error::WorkerCrashed,
         ];
         for error in away {
             assert_eq!(ApiError::from(error).code(), ErrorCode::ServiceUnavailable);
@@ -61,7 +69,7 @@ mod tests {
 
     #[test]
     fn only_some_sqlstates_mean_unavailable() {
-        for sqlstate in ["08006", "53300", "57P01", "57P03"] {
+        for sqlstate in ["08006", "53300", "57P01", "57P03", "58030", "25006"] {
             assert!(says_unavailable(sqlstate), "{sqlstate}");
         }
         for sqlstate in ["23505", "42601", "57014", "40001"] {

@@ -134,6 +134,13 @@ impl Health {
     }
 }
 
+impl Probes {
+    /// Whether the database answered at the last check, at most a second ago.
+    pub(crate) async fn database_answers(&self) -> bool {
+        self.health.read(&self.parts.pool, &self.parts.redis).await.database
+    }
+}
+
 /// The last check, or the one that runs now.
 #[derive(Default)]
 pub(crate) struct HealthCache {

@@ -8,10 +8,11 @@
 //! 5. panic catcher: below the shape, so that a panic in a layer gets the same body;
 //! 6. size of the request's head;
 //! 7. CORS: refusals and preflights are not counted against anybody;
-//! 8. front door: credential, rate limit;
-//! 9. panic catcher again: an answer after a panic still tells the client its limit;
-//! 10. deadline: covers reading the body and the handler;
-//! 11. body limit.
+//! 8. patience: a request does not outlast a database that answers nobody;
+//! 9. front door: credential, rate limit;
+//! 10. panic catcher again: an answer after a panic still tells the client its limit;
+//! 11. deadline: covers reading the body and the handler;
+//! 12. body limit.
 //!
 //! The class of a route is enforced by a layer of the route itself ([`crate::Routes`]).
 
@@ -19,8 +20,9 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -30,6 +32,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::cors::Origins;
 use crate::error::ApiError;
 use crate::front_door::FrontDoor;
+use crate::state::Probes;
 use crate::{bounds, cors, error_shape, front_door, http_metrics, request_id, security_headers};
 
 /// The largest request body; more is answered 413.
@@ -38,7 +41,10 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The longest that a request may take; more is answered 503.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor) -> Router {
+/// How long a request may take before it is asked whether the database still answers.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor, probes: Probes) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(from_fn(request_id::identify))
@@ -48,11 +54,32 @@ pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor) -> Router
             .layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn(bounds::check))
             .layer(from_fn_with_state(origins, cors::check))
+            .layer(from_fn_with_state(probes, wait_with_the_database))
             .layer(from_fn_with_state(door, front_door::pass))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
             .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES)),
     )
+}
+
+/// A request that takes long goes on as long as the database answers others. When the network swallows what is sent
+/// to it, nobody says so: then this is a 503 within five seconds (contract `production.md` §2.3, row 4), not a wait.
+async fn wait_with_the_database(State(probes): State<Probes>, request: Request, next: Next) -> Response {
+    let answer = next.run(request);
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            response = &mut answer => return response,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        tokio::select! {
+            biased;
+            response = &mut answer => return response,
+            is_answering = probes.database_answers() => if !is_answering {
+                return ApiError::unavailable_because(anyhow::anyhow!("the database does not answer")).into_response();
+            }
+        }
+    }
 }
 
 fn panicked(payload: Box<dyn Any + Send>) -> Response {

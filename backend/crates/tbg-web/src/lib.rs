@@ -81,7 +81,8 @@ pub fn router(state: WebState, domains: Routes) -> Router {
     let (routes, document) = docs::documented_routes(domains).split_for_parts();
     let routes = routes.route("/metrics", get(health::metrics));
     let routes = if parts.docs_enabled { routes.merge(docs::page(document)) } else { routes };
-    layers::apply(routes.with_state(state), parts.origins.clone(), door)
+    let probes = state.probes.clone();
+    layers::apply(routes.with_state(state), parts.origins.clone(), door, probes)
 }
 
 /// What a process answers that serves no API: health, version, metrics. For its orchestrator and Prometheus alone.

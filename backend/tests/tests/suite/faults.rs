@@ -1,10 +1,14 @@
 //! Every read while something is away: what can be answered is answered, the rest says 503, nothing says 500.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tbg_core::Clock as _;
 use tbg_tests::app::App;
 use tbg_tests::people::Person;
-use tbg_tests::share;
+use tbg_tests::program::Program;
+use tbg_tests::wire::Wire;
+use tbg_tests::{TestDb, TestRedis, share};
 
 use crate::budgets::reads;
 
@@ -48,6 +52,34 @@ async fn without_a_database_reads_say_503_and_never_500() {
     for (path, status) in statuses {
         assert!(matches!(status, 200 | 404 | 503), "{path}: {status}");
     }
+}
+
+/// Contract `production.md` §2.3, row 4.
+#[tokio::test]
+async fn a_network_that_swallows_packets_is_a_503_within_five_seconds_and_heals() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let wire = Wire::to(db.socket()).await;
+    let url = db.url_at(wire.address);
+    let program = Program::start(&db, &redis, "api", &[("TBG_DATABASE_URL", &url)]).await;
+    program.wait_for("/health", 200).await;
+    // A read of one row, over connections that are open already.
+    let read = async || {
+        let started = Instant::now();
+        let answer = reqwest::get(format!("{}/api/v1/lottery/stats", program.base)).await.unwrap();
+        let retry =
+            answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        (answer.status().as_u16(), retry, started.elapsed())
+    };
+    assert_eq!(read().await.0, 200);
+
+    wire.flow(false);
+    let (status, retry, took) = read().await;
+    wire.flow(true);
+
+    assert_eq!(status, 503);
+    assert!(retry.is_some_and(|seconds| seconds <= 5), "{retry:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    program.wait_for("/api/v1/lottery/stats", 200).await;
 }
 
 #[tokio::test]

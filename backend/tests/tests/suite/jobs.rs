@@ -65,6 +65,25 @@ async fn of_two_runners_one_runs_the_job_at_each_scheduled_time() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_put_back_stops_no_job_and_runs_none_twice() {
+    let (db, runs) = (TestDb::new().await, Runs::default());
+    let clock = MockClock::at(at("2026-02-23T10:05:00Z"));
+    let mut runner = runner(&db, &clock, "one", vec![job(&runs, "* * * * *", 0)]);
+    assert_eq!(runner.run_due().await, 1);
+
+    clock.set(at("2026-02-23T09:05:00Z"));
+    let back = runner.run_due().await;
+    clock.set(at("2026-02-23T10:05:30Z"));
+    let forth = runner.run_due().await;
+    clock.set(at("2026-02-23T10:06:00Z"));
+    let next = runner.run_due().await;
+
+    assert_eq!((back, forth, next), (1, 0, 1));
+    let expected = ["2026-02-23T10:05:00Z", "2026-02-23T09:05:00Z", "2026-02-23T10:06:00Z"].map(at);
+    assert_eq!(times(&runs), expected);
+}
+
+#[tokio::test]
 async fn after_a_downtime_only_the_latest_missed_time_runs() {
     let (db, runs) = (TestDb::new().await, Runs::default());
     let clock = MockClock::at(at("2026-02-23T10:05:00Z"));
