@@ -17,13 +17,18 @@
 //! The class of a route is enforced by a layer of the route itself ([`crate::Routes`]).
 
 use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -64,13 +69,18 @@ pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor, probes: P
 
 /// A request that takes long goes on as long as the database answers others. When the network swallows what is sent
 /// to it, nobody says so: then this is a 503 within five seconds (contract `production.md` §2.3, row 4), not a wait.
+/// A request whose body is still on its way waits for its client, and is given that time.
 async fn wait_with_the_database(State(probes): State<Probes>, request: Request, next: Next) -> Response {
-    let answer = next.run(request);
+    let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let answer = next.run(request.map(|body| noting_its_end(body, &is_read)));
     tokio::pin!(answer);
     loop {
         tokio::select! {
             response = &mut answer => return response,
             () = tokio::time::sleep(PATIENCE) => {}
+        }
+        if !is_read.load(Ordering::Relaxed) {
+            continue;
         }
         tokio::select! {
             biased;
@@ -80,6 +90,19 @@ async fn wait_with_the_database(State(probes): State<Probes>, request: Request, 
             }
         }
     }
+}
+
+/// The same body, which sets `is_read` when it has been read to its end.
+fn noting_its_end(body: Body, is_read: &Arc<AtomicBool>) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let is_read = Arc::clone(is_read);
+    let end = stream::poll_fn(move |_| {
+        is_read.store(true, Ordering::Relaxed);
+        Poll::Ready(None)
+    });
+    Body::from_stream(body.into_data_stream().chain(end))
 }
 
 fn panicked(payload: Box<dyn Any + Send>) -> Response {
