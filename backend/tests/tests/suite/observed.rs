@@ -292,6 +292,11 @@ async fn traces_reach_a_collector_and_name_routes_batches_and_jobs() {
     program.wait_for_socket().await;
 
     let private = a_day_of_use(&program).await;
+    // The share has been applied: there was a batch. What waits to be sent is sent at the end.
+    let applied = "tbg_mining_shares_total{status=\"accepted\"} 1";
+    assert!(
+        until(async || program.get("/metrics").await.is_ok_and(|(_, text)| text.contains(applied))).await
+    );
     assert_eq!(program.stop().await, Some(0));
 
     let sent = received.lock().unwrap().clone();
