@@ -292,11 +292,15 @@ async fn traces_reach_a_collector_and_name_routes_batches_and_jobs() {
     program.wait_for_socket().await;
 
     let private = a_day_of_use(&program).await;
-    // The share has been applied: there was a batch. What waits to be sent is sent at the end.
-    let applied = "tbg_mining_shares_total{status=\"accepted\"} 1";
-    assert!(
-        until(async || program.get("/metrics").await.is_ok_and(|(_, text)| text.contains(applied))).await
-    );
+    // The share has been applied, a job has run. What waits to be sent is sent at the end.
+    let signs = [
+        "tbg_mining_shares_total{status=\"accepted\"} 1",
+        "tbg_job_last_success_timestamp_seconds{task=\"audit_partitions\"}",
+    ];
+    let is_done = async || {
+        program.get("/metrics").await.is_ok_and(|(_, text)| signs.iter().all(|sign| text.contains(sign)))
+    };
+    assert!(until(is_done).await);
     assert_eq!(program.stop().await, Some(0));
 
     let sent = received.lock().unwrap().clone();
