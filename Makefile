@@ -6,7 +6,7 @@ WITH_SERVERS := target/debug/with-servers --
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
-	bench-front-door bench-reads bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
+	bench-front-door bench-reads bench-instrumentation bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
 	panels observe observe-tools stack-test upgrade-test chaos races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
 
 help:  ## This list
@@ -67,6 +67,11 @@ bench-reads: setup  ## The reads of a dashboard, each alone, with limits (needs 
 	$(CARGO) build --locked -p tbg-local
 	cd backend && $(WITH_SERVERS) target/release/bench-reads $(ARGS)
 
+bench-instrumentation: setup  ## What the numbers of /metrics cost a hot read (needs wrk)
+	$(CARGO) build --release --locked -p tbg -p tbg-tests
+	$(CARGO) build --locked -p tbg-local
+	cd backend && $(WITH_SERVERS) target/release/bench-instrumentation $(ARGS)
+
 bench-sockets: setup  ## Idle sockets, fan-out, share to frame (ARGS="--idle-seconds 60")
 	$(CARGO) build --release --locked -p tbg -p tbg-tests
 	$(CARGO) build --locked -p tbg-local
@@ -78,6 +83,7 @@ bench-draw: setup  ## A weekly draw over a million entries (ARGS="--entries 1000
 	cd backend && $(WITH_SERVERS) target/release/bench-draw $(ARGS)
 
 alerts-check:  ## Check Prometheus' configuration and rules, and run the rule tests (installs promtool)
+	@scripts/setup.sh alerts
 	scripts/alerts-check.sh
 
 backup-test: setup  ## Dump, restore, point in time, Redis after a kill: done, compared and timed
@@ -112,7 +118,7 @@ PREVIOUS ?= $(shell git log -1 --format=%h --diff-filter=A -- backend/migrations
 
 upgrade-test: setup  ## The previous release on the new schema, then replaced under load (PREVIOUS=commit)
 	$(CARGO) build --locked -p tbg
-	[ -d backend/target/previous ] || git worktree add --detach backend/target/previous $(PREVIOUS)
+	[ -d backend/target/previous ] || { git worktree prune && git worktree add --detach backend/target/previous $(PREVIOUS); }
 	git -C backend/target/previous checkout --quiet --detach $(PREVIOUS)
 	cd backend/target/previous/backend && CARGO_TARGET_DIR=../../previous-build cargo build --locked -p tbg
 	scripts/upgrade-test.sh backend/target/previous-build/debug/tbg backend/target/debug/tbg

@@ -13,6 +13,7 @@ pub mod replica;
 pub mod socket;
 pub mod statements;
 pub mod wire;
+pub mod wrk;
 
 use std::sync::Arc;
 
@@ -119,6 +120,12 @@ impl TestDb {
             self.options.get_database().expect("a database"),
             socket.display()
         )
+    }
+
+    /// Executes a statement that is put together by a test.
+    pub async fn execute(&self, sql: String) {
+        // sql-audit: allow(S2) the caller's own names only
+        sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await.expect("a statement of the test");
     }
 
     /// One number, by a statement that is written in the test.

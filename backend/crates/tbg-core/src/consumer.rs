@@ -15,8 +15,9 @@ use crate::Clock;
 use crate::live::{LiveBus, LiveMessage};
 use crate::outbox::{self, Pending};
 
-/// How often new events are looked for.
-const POLL: Duration = Duration::from_millis(500);
+/// How often new events are looked for: what follows from an event normally follows within 250 ms (contract
+/// `gamification.md` §4.2).
+const POLL: Duration = Duration::from_millis(100);
 /// Wait after the database failed.
 const WAIT_AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Wait before an event that could not be consumed is tried again; the ones after it go on meanwhile.

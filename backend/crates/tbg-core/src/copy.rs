@@ -103,3 +103,23 @@ impl Encode<'_, Postgres> for JsonText<'_> {
         Ok(IsNull::No)
     }
 }
+
+/// Hundredths of one, for a `NUMERIC(_, 2)` column.
+pub struct Hundredths(pub u16);
+
+impl Type<Postgres> for Hundredths {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("numeric")
+    }
+}
+
+impl Encode<'_, Postgres> for Hundredths {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // Two digits to the base of 10,000: the whole ones, then what is behind the point.
+        let (digits, weight, sign, scale) = (2_u16, 0_u16, 0_u16, 2_u16);
+        for part in [digits, weight, sign, scale, self.0 / 100, self.0 % 100 * 100] {
+            buffer.extend_from_slice(&part.to_be_bytes());
+        }
+        Ok(IsNull::No)
+    }
+}

@@ -26,16 +26,15 @@ use tracing::Instrument as _;
 use crate::Clock;
 use crate::metrics::{JOB_INTERVAL, JOB_LAST_SUCCESS};
 
-/// How long a claimed run belongs to its process; extended while it runs.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// How long a claimed run belongs to its process; extended while it runs. A process that died is replaced within
+/// ten seconds (contract `production.md` §14).
+const LEASE: TimeDelta = TimeDelta::seconds(8);
 /// How often a running job extends its lease.
-const LEASE_RENEWAL: Duration = Duration::from_secs(20);
+const LEASE_RENEWAL: Duration = Duration::from_secs(2);
 /// Wait before a failed run is tried again.
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// How often due jobs are looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// Wait before a run is looked at again: it may need a retry or a takeover.
-const RECHECK: TimeDelta = TimeDelta::seconds(30);
 /// Wait while the database is away.
 const RECHECK_AFTER_ERROR: TimeDelta = TimeDelta::seconds(5);
 /// Scheduled times that are looked at to know how often a job runs.
@@ -103,13 +102,26 @@ pub struct Runner {
     jobs: Vec<Job>,
     /// Per job: the time before which there is nothing to do, as far as this process knows.
     idle_until: HashMap<&'static str, DateTime<Utc>>,
+    /// When due jobs were last looked for.
+    looked_at: DateTime<Utc>,
+}
+
+/// What became of the attempt to claim a run.
+enum Claimed {
+    /// It is ours.
+    Ours(Box<Claim>),
+    /// It belongs to somebody, or waits for its next attempt, until then.
+    Leased(DateTime<Utc>),
+    /// It is done.
+    Done,
 }
 
 impl Runner {
     /// A runner of `jobs`; `owner` names this process in `job_runs.leased_by`.
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, owner: String, jobs: Vec<Job>) -> Self {
-        Self { pool, clock, owner, jobs, idle_until: HashMap::new() }
+        let looked_at = clock.now();
+        Self { pool, clock, owner, jobs, idle_until: HashMap::new(), looked_at }
     }
 
     /// Says how often each job is to run, and when it last did: an alert must not wait for the first run.
@@ -169,29 +181,33 @@ impl Runner {
 
     async fn claim_due(&mut self) -> Vec<Claim> {
         let now = self.clock.now();
+        if now < self.looked_at {
+            // The clock was put back: what was known of times to come is void.
+            self.idle_until.clear();
+        }
+        self.looked_at = now;
         let mut claims = Vec::new();
         let mut is_database_away = false;
         for job in &self.jobs {
             // While the database is away each question takes as long as a connection may: one is enough.
-            // A time further ahead than any that is ever set was set before the clock was put back.
-            let is_idle = |until: &DateTime<Utc>| now < *until && *until <= now + RECHECK;
-            if is_database_away || self.idle_until.get(job.name).is_some_and(is_idle) {
+            if is_database_away || self.idle_until.get(job.name).is_some_and(|until| now < *until) {
                 continue;
             }
             let Some(scheduled_at) = job.due(now) else { continue };
+            let next = job.schedule.find_next_occurrence(&now, false).unwrap_or(now + LEASE);
             let idle_until = match self.claim(job, scheduled_at, now).await {
-                Ok(Some(claim)) => {
-                    claims.push(claim);
-                    now + RECHECK
+                Ok(Claimed::Ours(claim)) => {
+                    claims.push(*claim);
+                    now + LEASE
                 }
-                Ok(None) => now + RECHECK,
+                Ok(Claimed::Leased(until)) => until,
+                Ok(Claimed::Done) => next,
                 Err(error) => {
                     tracing::warn!(job = job.name, %error, "cannot claim a job");
                     is_database_away = crate::db::is_transient(&error);
                     now + RECHECK_AFTER_ERROR
                 }
             };
-            let next = job.schedule.find_next_occurrence(&now, false).unwrap_or(idle_until);
             self.idle_until.insert(job.name, idle_until.min(next));
         }
         claims
@@ -203,29 +219,39 @@ impl Runner {
         job: &Job,
         scheduled_at: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Claim>, sqlx::Error> {
-        let attempt = sqlx::query_scalar!(
-            "INSERT INTO job_runs (job, scheduled_at, leased_by, leased_until, started_at)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (job, scheduled_at) DO UPDATE
-             SET attempt = job_runs.attempt + 1, leased_by = $3, leased_until = $4, started_at = $5
-             WHERE job_runs.finished_at IS NULL AND job_runs.leased_until <= $5
-             RETURNING attempt",
+    ) -> Result<Claimed, sqlx::Error> {
+        let run = sqlx::query!(
+            r#"WITH claimed AS (
+                   INSERT INTO job_runs (job, scheduled_at, leased_by, leased_until, started_at)
+                   VALUES ($1, $2, $3, $4, $5)
+                   ON CONFLICT (job, scheduled_at) DO UPDATE
+                   SET attempt = job_runs.attempt + 1, leased_by = $3, leased_until = $4, started_at = $5
+                   WHERE job_runs.finished_at IS NULL AND job_runs.leased_until <= $5
+                   RETURNING attempt
+               )
+               SELECT c.attempt AS "attempt?", r.leased_until AS "leased_until?", r.finished_at
+               FROM (SELECT) AS one LEFT JOIN claimed c ON TRUE
+               LEFT JOIN job_runs r ON r.job = $1 AND r.scheduled_at = $2"#,
             job.name,
             scheduled_at,
             self.owner,
             now + LEASE,
             now
         )
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(attempt.map(|attempt| Claim {
-            pool: self.pool.clone(),
-            clock: Arc::clone(&self.clock),
-            job: job.clone(),
-            scheduled_at,
-            attempt,
-        }))
+        Ok(match (run.attempt, run.finished_at) {
+            (Some(attempt), _) => Claimed::Ours(Box::new(Claim {
+                pool: self.pool.clone(),
+                clock: Arc::clone(&self.clock),
+                job: job.clone(),
+                scheduled_at,
+                attempt,
+            })),
+            (None, Some(_)) => Claimed::Done,
+            // The row of somebody who was faster by a moment is not seen yet.
+            (None, None) => Claimed::Leased(run.leased_until.unwrap_or(now)),
+        })
     }
 }
 

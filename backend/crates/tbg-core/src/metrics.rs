@@ -4,6 +4,8 @@
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::config::Settings;
+
 /// Counts applied shares by `status`.
 pub const SHARES_TOTAL: &str = "tbg_mining_shares_total";
 /// Counts events by `event` and `outcome` (applied, duplicate, dead, lost).
@@ -32,11 +34,15 @@ pub const REDIS_COMMAND_SECONDS: &str = "tbg_redis_command_duration_seconds";
 const DEPENDENCY_BUCKETS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// Installs the process's recorder; `http_buckets` are the bounds of request durations in seconds.
+/// Installs the process's recorder; `http_buckets` are the bounds of request durations in seconds. Unless numbers
+/// are wanted, what is counted goes nowhere.
 ///
 /// # Errors
 /// When a recorder is already installed.
-pub fn install(http_buckets: &[f64]) -> anyhow::Result<PrometheusHandle> {
+pub fn install(settings: &Settings, http_buckets: &[f64]) -> anyhow::Result<PrometheusHandle> {
+    if !settings.metrics_enabled {
+        return Ok(PrometheusBuilder::new().build_recorder().handle());
+    }
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), http_buckets)
         .and_then(|builder| {

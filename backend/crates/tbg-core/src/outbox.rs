@@ -305,27 +305,36 @@ pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u6
     if events.is_empty() {
         return Ok(0);
     }
-    let (mut topics, mut keys, mut consumers, mut users, mut payloads) =
-        (vec![], vec![], vec![], vec![], vec![]);
-    for event in events {
-        let payload = serde_json::to_value(event).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let (mut topics, mut keys, mut users, mut payloads) = (vec![], vec![], vec![], vec![]);
+    let (mut numbers, mut consumers) = (vec![], vec![]);
+    for (number, event) in (1_i64..).zip(events) {
+        topics.push(event.topic());
+        keys.push(event.key());
+        users.push(event.user_id().map(|user| user.0));
+        payloads.push(serde_json::to_string(event).map_err(|error| sqlx::Error::Encode(Box::new(error)))?);
         for consumer in event.consumers() {
-            topics.push(event.topic().to_owned());
-            keys.push(event.key());
-            consumers.push((*consumer).to_owned());
-            users.push(event.user_id().map(|user| user.0));
-            payloads.push(payload.clone());
+            numbers.push(number);
+            consumers.push(*consumer);
         }
     }
+    // A payload is sent and parsed once, however many consume it.
     let done = sqlx::query!(
-        "INSERT INTO domain_outbox (topic, event_key, consumer, user_id, payload)
-         SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::JSONB[])
+        "WITH event AS MATERIALIZED (
+             SELECT number, topic, key, user_id, payload::JSONB AS payload
+             FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[]) WITH ORDINALITY
+                  AS e (topic, key, user_id, payload, number)
+         )
+         INSERT INTO domain_outbox (topic, event_key, consumer, user_id, payload)
+         SELECT e.topic, e.key, c.consumer, e.user_id, e.payload
+         FROM unnest($5::BIGINT[], $6::TEXT[]) AS c (number, consumer) JOIN event e USING (number)
+         ORDER BY number, consumer
          ON CONFLICT (event_key, consumer) DO NOTHING",
-        &topics,
+        &topics as &[&str],
         &keys,
-        &consumers,
         &users as &[Option<i64>],
-        &payloads
+        &payloads,
+        &numbers,
+        &consumers as &[&str]
     )
     .execute(conn)
     .await?;

@@ -70,7 +70,9 @@ fn start(settings: &Settings, provider: Option<&SdkTracerProvider>) -> anyhow::R
     let lines = if json { lines.json().boxed() } else { lines.with_target(false).boxed() };
     // SQL is never logged, whatever the filter says.
     let filter = wanted.and(filter_fn(|metadata| metadata.target() != STATEMENTS));
-    let timed = StatementTimes.with_filter(Targets::new().with_target(STATEMENTS, Level::TRACE));
+    let timed = settings
+        .metrics_enabled
+        .then(|| StatementTimes.with_filter(Targets::new().with_target(STATEMENTS, Level::TRACE)));
     let traces = provider.map(|provider| {
         // Spans alone: what is logged within one stays in the log.
         tracing_opentelemetry::layer()

@@ -3,9 +3,9 @@
 use sqlx::PgPool;
 use tbg_core::period::IsoWeek;
 
-use crate::cycle::row_entry;
-use crate::rules::lottery::{self, NO_SEAL, by_rank, percentile_hundredths, tree};
-use crate::store;
+use crate::cycle::{result, row_entry};
+use crate::rules::lottery::{self, NO_SEAL, by_rank, tree, xp_of};
+use crate::store::{self, EntryRow, StoredResult};
 
 /// Derives tree, seal and results of every draw past its freeze anew from its entries. Returns how many draws there
 /// are, and the weeks of those that differ.
@@ -27,16 +27,33 @@ pub async fn check(pool: &PgPool) -> anyhow::Result<(usize, Vec<String>)> {
             || stored.iter().map(Vec::as_slice).eq(levels.iter().map(|level| level.as_flattened()));
         let is_sealed = draw.merkle_root == root && draw.seal == seal && draw.previous_seal == previous;
         rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
-        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let expected = (1..).zip(&rows).map(|(rank, row)| {
-            (row.user_id, rank, i32::try_from(percentile_hundredths(rank.into(), count)).unwrap_or(0))
-        });
-        let results = store::ranks(&mut conn, draw.id).await?;
-        let is_ranked = draw.status != "completed" || expected.eq(results);
-        if !(is_tree && is_sealed && is_ranked) {
+        let is_whole = draw.total_participants == i64::try_from(rows.len()).unwrap_or(i64::MAX)
+            && draw.total_shares == rows.iter().map(|row| row.total_shares).sum::<i64>();
+        let is_drawn = draw.status != "completed" || {
+            let results = store::stored_results(&mut conn, draw.id).await?;
+            let winner = rows.first().map(|row| (row.user_id, row.best_difficulty));
+            let sum_best: f64 = rows.iter().map(|row| row.best_difficulty).sum();
+            results.len() == rows.len()
+                && results.iter().enumerate().all(|(place, stored)| follows(&rows, place, stored))
+                && draw.winner_user_id.zip(draw.winning_difficulty) == winner
+                && draw.sum_best_difficulty == sum_best
+        };
+        if !(is_tree && is_sealed && is_whole && is_drawn) {
             wrong.push(week.to_string());
         }
         previous = draw.seal.as_slice().try_into().unwrap_or(NO_SEAL);
     }
     Ok((draws.len(), wrong))
+}
+
+/// Whether a stored result is the one of its place. Who was banned or deleted when it was drawn was paid nothing.
+fn follows(ranked: &[EntryRow], place: usize, stored: &StoredResult) -> bool {
+    result(ranked, place).is_some_and(|result| {
+        stored.user_id == result.entry.user_id
+            && stored.rank == result.rank
+            && stored.percentile == i32::from(result.percentile_hundredths)
+            && stored.best_difficulty == result.entry.best_difficulty
+            && stored.total_shares == result.entry.total_shares
+            && (stored.xp_awarded == 0 || stored.xp_awarded == xp_of(result.rank))
+    })
 }

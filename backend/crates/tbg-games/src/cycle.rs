@@ -29,8 +29,6 @@ const NEWS_FOR: TimeDelta = TimeDelta::days(8);
 const EVENT_CHUNK: usize = 500;
 /// Domain events in one statement.
 const EVENTS_AT_ONCE: usize = 20;
-/// Results that are put together at once.
-const RESULTS_AT_ONCE: usize = 10_000;
 const ANONYMOUS: &str = "Anonymous";
 
 /// When steps are due.
@@ -91,21 +89,25 @@ impl Cycle {
     /// When the database does not answer; what was done stays done.
     pub async fn run(&self, now: DateTime<Utc>, waits: Waits) -> anyhow::Result<Vec<WeekStatus>> {
         self.open_weeks(now).await.context("opening weeks")?;
-        let current = IsoWeek::of(now).monday();
+        let grace = self.grace(waits);
+        store::note_due(&self.pool, IsoWeek::of(now - grace).monday(), now).await.context("due weeks")?;
+        let unfinished = store::unfinished(&self.pool, IsoWeek::of(now).monday(), MAX_WEEKS).await?;
+        let results_are_due = |monday: &&NaiveDate| now > end_of(**monday) + grace + self.config.reveal_delay;
+        // Told before the work, which may fail, and after it.
+        let overdue = unfinished.iter().filter(results_are_due).count();
+        metrics::overdue(overdue);
         let mut weeks = Vec::new();
-        let mut overdue = 0;
-        for monday in store::unfinished(&self.pool, current, MAX_WEEKS).await? {
+        for monday in unfinished {
             let status =
                 self.advance(monday, now, waits).await.with_context(|| format!("week of {monday}"))?;
             let may_go_on = status.status != "open";
-            overdue +=
-                usize::from(status.status != "completed" && now > end_of(monday) + TimeDelta::hours(2));
             weeks.push(status);
             if !may_go_on {
                 break;
             }
         }
-        metrics::overdue(overdue);
+        let completed = weeks.iter().filter(|week| week.status == "completed").count();
+        metrics::overdue(overdue.saturating_sub(completed));
         Ok(weeks)
     }
 
@@ -186,10 +188,7 @@ impl Cycle {
         now: DateTime<Utc>,
         waits: Waits,
     ) -> anyhow::Result<bool> {
-        let due_seen = match draw.due_seen_at {
-            Some(seen) => seen,
-            None => store::note_due(conn, draw.id, now).await?,
-        };
+        let Some(due_seen) = draw.due_seen_at else { return Ok(false) };
         let previous = store::previous(conn, draw.week_start).await?;
         if previous.is_some_and(|(status, _)| status == "open") {
             return Ok(false);
@@ -286,16 +285,14 @@ async fn draw_now(
     draw: &DrawState,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<LiveMessage>> {
+    store::forget_the_deleted(conn, draw.id).await?;
     let mut rows = store::entries(conn, draw.id, draw.week_start).await?;
     rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     let mut by_user: Vec<u32> = (0..).take(rows.len()).collect();
     by_user.sort_unstable_by_key(|place| rows.get(*place as usize).map(|row| row.user_id));
-    for chunk in by_user.chunks(RESULTS_AT_ONCE) {
-        let results: Vec<ResultRow<'_>> =
-            chunk.iter().filter_map(|place| result(&rows, *place as usize)).collect();
-        store::insert_results(conn, draw.id, &results, now).await?;
-    }
+    let results = by_user.iter().filter_map(|place| result(&rows, *place as usize));
+    store::insert_results(conn, draw.id, results, now).await?;
     drop(by_user);
     let winner = rows.first().map(|first| (UserId(first.user_id), first.best_difficulty));
     let sum_best: f64 = rows.iter().map(|row| row.best_difficulty).sum();
@@ -315,11 +312,11 @@ async fn draw_now(
 }
 
 /// The result of the entry at a place of the ranking, counted from 0.
-fn result(ranked: &[EntryRow], place: usize) -> Option<ResultRow<'_>> {
+pub(crate) fn result(ranked: &[EntryRow], place: usize) -> Option<ResultRow<'_>> {
     let entry = ranked.get(place)?;
     let rank = i32::try_from(place + 1).ok()?;
     let count = i64::try_from(ranked.len()).ok()?;
-    let percentile_hundredths = i32::try_from(percentile_hundredths(rank.into(), count)).ok()?;
+    let percentile_hundredths = u16::try_from(percentile_hundredths(rank.into(), count)).ok()?;
     Some(ResultRow { entry, rank, xp: if entry.is_paid { xp_of(rank) } else { 0 }, percentile_hundredths })
 }
 
@@ -378,8 +375,7 @@ async fn tell(
     let name = store::public_name(conn, winner).await?.unwrap_or_else(|| ANONYMOUS.to_owned());
     let text = format!("{name} topped the {week} lottery");
     let key = format!("lottery:{week}");
-    let metadata =
-        json!({ "key": key, "week_iso": week, "difficulty": difficulty, "total_participants": count });
+    let metadata = json!({ "key": key, "kind": "lottery_drawn", "link": "/games", "week_iso": week, "difficulty": difficulty, "total_participants": count });
     let id = store::add_feed_row(conn, winner, &text, &metadata, &key, now).await?;
     let drawn = json!({
         "draw_id": draw.id, "week_iso": week, "total_participants": count, "winner": name, "user_id": winner,

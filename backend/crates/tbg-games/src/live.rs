@@ -1,5 +1,5 @@
 //! The live ranking of a week in Redis: a copy that a job, or whoever misses it, makes from `weekly_best_diff`
-//! (contract `games.md` §6).
+//! (contract `games.md` §6). While Redis is away a process answers from a copy of its own, as old as the job's.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +13,22 @@ use tbg_core::period::IsoWeek;
 use tbg_core::redis::Redis;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::store;
 
 /// Seconds that a ranking outlives its newest entry.
 const TTL_SECONDS: i64 = 14 * 86_400;
+/// Seconds that an unfinished one is kept.
+const MAKING_SECONDS: i64 = 300;
 /// Participants in one command.
 const CHUNK: usize = 1_000;
-/// How long a week without participants is not looked up again.
-const EMPTY_FOR: Duration = Duration::from_secs(60);
+/// A member below everybody: who finds it knows that the ranking was made from the tables, not only raised.
+const MADE: &str = "made";
+/// Its score.
+const BELOW_ALL: f64 = -1.0;
+/// How long a copy in this process is good: as long as the job leaves the one in Redis alone.
+const COPY_FOR: Duration = Duration::from_secs(300);
 
 /// Where somebody stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,9 +43,41 @@ pub(crate) struct Standing {
 #[derive(Clone)]
 pub struct Ranking {
     redis: Redis,
-    /// When the ranking of a week was last found empty here; held while it is made.
-    empty: Arc<Mutex<HashMap<IsoWeek, Instant>>>,
+    /// Held while a ranking is made.
+    making: Arc<Mutex<()>>,
+    /// The rankings that were needed while Redis was away; held while one is made.
+    copies: Arc<Mutex<HashMap<IsoWeek, Arc<RankingCopy>>>>,
 }
+
+/// A ranking in this process.
+struct RankingCopy {
+    made: Instant,
+    /// Who takes part, ascending.
+    users: Vec<i64>,
+    /// Their bests, ascending.
+    bests: Vec<f64>,
+}
+
+impl RankingCopy {
+    fn of(rows: &[(i64, f64)]) -> Self {
+        let mut users: Vec<i64> = rows.iter().map(|(user, _)| *user).collect();
+        let mut bests: Vec<f64> = rows.iter().map(|(_, best)| *best).collect();
+        users.sort_unstable();
+        bests.sort_unstable_by(f64::total_cmp);
+        Self { made: Instant::now(), users, bests }
+    }
+
+    fn standing(&self, user: UserId, best: f64) -> Standing {
+        let is_in = best > 0.0 && self.users.binary_search(&user.0).is_ok();
+        let above = self.bests.len() - self.bests.partition_point(|other| *other <= best);
+        let participants = i64::try_from(self.bests.len()).unwrap_or(i64::MAX);
+        let rank = i64::try_from(above + 1).unwrap_or(i64::MAX);
+        Standing { rank: if is_in { rank } else { 0 }, participants, network_difficulty: None }
+    }
+}
+
+/// The network's difficulty, members, the scores of [`MADE`] and of the user, members above.
+type Asked = (Option<String>, i64, (Option<f64>, Option<f64>), i64);
 
 fn key(week: IsoWeek) -> String {
     format!("lottery:live:{week}")
@@ -48,7 +87,7 @@ impl Ranking {
     /// On a Redis connection.
     #[must_use]
     pub fn new(redis: Redis) -> Self {
-        Self { redis, empty: Arc::default() }
+        Self { redis, making: Arc::default(), copies: Arc::default() }
     }
 
     /// Raises bests. A failure leaves a rank low until the job has run.
@@ -66,62 +105,79 @@ impl Ranking {
         }
     }
 
-    /// Where a user stands: one round trip. `best` is what the tables say.
-    pub(crate) async fn standing(&self, week: IsoWeek, user: UserId, best: f64) -> RedisResult<Standing> {
-        let mut pipe = redis::pipe();
-        pipe.get("network:difficulty").zcard(key(week)).zscore(key(week), user.0);
-        pipe.zcount(key(week), format!("({best}"), "+inf");
-        let (network, participants, score, above): (Option<String>, i64, Option<f64>, i64) =
-            pipe.query_async(&mut self.redis.clone()).await?;
-        Ok(Standing {
-            rank: if score.is_some() && best > 0.0 { above + 1 } else { 0 },
-            participants,
-            network_difficulty: network
-                .and_then(|text| text.parse().ok())
-                .filter(|number: &f64| *number > 0.0),
+    /// Where a user stands. `best` is what the tables say. A ranking that Redis forgot is made; without Redis, and
+    /// without a database to make a copy from, nobody stands anywhere.
+    pub(crate) async fn standing(&self, pool: &PgPool, week: IsoWeek, user: UserId, best: f64) -> Standing {
+        let asked = match self.ask(week, user, best).await {
+            Ok((standing, true)) => return standing,
+            Ok((standing, false)) => match self.make_if_missing(pool, week).await {
+                Ok(()) => self.ask(week, user, best).await.map_or(Ok(standing), |(standing, _)| Ok(standing)),
+                Err(error) => Err(error),
+            },
+            Err(_) => self.copy(pool, week).await.map(|copy| copy.standing(user, best)).map_err(Into::into),
+        };
+        asked.unwrap_or_else(|error| {
+            tracing::debug!(error = format!("{error:#}"), "no live ranking");
+            Standing::default()
         })
     }
 
-    /// Makes the ranking of a week if it is not there, once at a time; says whether it may be there now.
-    pub(crate) async fn make_if_missing(&self, pool: &PgPool, week: IsoWeek) -> anyhow::Result<bool> {
-        let mut empty = self.empty.lock().await;
-        if empty.get(&week).is_some_and(|since| since.elapsed() < EMPTY_FOR) {
-            return Ok(false);
-        }
-        let made = self.make(pool, week).await? > 0;
-        empty.retain(|_, since| since.elapsed() < EMPTY_FOR);
-        if !made {
-            empty.insert(week, Instant::now());
-        }
-        Ok(made)
+    /// What Redis says, and whether it knows the whole week: one round trip.
+    async fn ask(&self, week: IsoWeek, user: UserId, best: f64) -> RedisResult<(Standing, bool)> {
+        let mut pipe = redis::pipe();
+        pipe.get("network:difficulty").zcard(key(week)).cmd("ZMSCORE").arg(key(week)).arg(MADE).arg(user.0);
+        pipe.zcount(key(week), format!("({best}"), "+inf");
+        let (network, members, (made, score), above): Asked =
+            pipe.query_async(&mut self.redis.clone()).await?;
+        let standing = Standing {
+            rank: if score.is_some() && best > 0.0 { above + 1 } else { 0 },
+            participants: members - i64::from(made.is_some()),
+            network_difficulty: network
+                .and_then(|text| text.parse().ok())
+                .filter(|number: &f64| *number > 0.0),
+        };
+        Ok((standing, made.is_some()))
     }
 
-    /// Makes the ranking of a week anew, beside the old one, then puts it in its place. Returns how many take part.
-    pub(crate) async fn make(&self, pool: &PgPool, week: IsoWeek) -> anyhow::Result<usize> {
+    /// The ranking of a week in this process, made once at a time.
+    async fn copy(&self, pool: &PgPool, week: IsoWeek) -> Result<Arc<RankingCopy>, sqlx::Error> {
+        let mut copies = self.copies.lock().await;
+        copies.retain(|_, copy| copy.made.elapsed() < COPY_FOR);
+        if let Some(copy) = copies.get(&week) {
+            return Ok(Arc::clone(copy));
+        }
+        let copy = Arc::new(RankingCopy::of(&store::ranking(pool, week.monday()).await?));
+        copies.insert(week, Arc::clone(&copy));
+        Ok(copy)
+    }
+
+    /// Makes the ranking of a week if it is not there, once at a time.
+    async fn make_if_missing(&self, pool: &PgPool, week: IsoWeek) -> anyhow::Result<()> {
+        let _making = self.making.lock().await;
+        let made: Option<f64> =
+            redis::cmd("ZSCORE").arg(key(week)).arg(MADE).query_async(&mut self.redis.clone()).await?;
+        if made.is_none() {
+            self.make(pool, week).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the ranking of a week anew, beside the old one, then puts it in its place: who is banned or gone is in
+    /// it no more. A best that is raised meanwhile may be missing until the next time.
+    pub(crate) async fn make(&self, pool: &PgPool, week: IsoWeek) -> anyhow::Result<()> {
         let rows = store::ranking(pool, week.monday()).await?;
-        let (live, making) = (key(week), format!("{}:making", key(week)));
-        let mut redis = self.redis.clone();
+        let (live, making) = (key(week), format!("{}:{}", key(week), Uuid::new_v4()));
         let mut pipe = redis::pipe();
-        pipe.del(&making).ignore();
+        pipe.zadd(&making, MADE, BELOW_ALL).ignore();
+        pipe.expire(&making, MAKING_SECONDS).ignore();
         for chunk in rows.chunks(CHUNK) {
             let scores: Vec<(f64, i64)> = chunk.iter().map(|(user, best)| (*best, *user)).collect();
             pipe.zadd_multiple(&making, &scores).ignore();
         }
-        if !rows.is_empty() {
-            // What was raised meanwhile stays: the greater of the two counts.
-            pipe.cmd("ZUNIONSTORE")
-                .arg(&making)
-                .arg(2)
-                .arg(&making)
-                .arg(&live)
-                .arg("AGGREGATE")
-                .arg("MAX")
-                .ignore();
-            pipe.rename(&making, &live).ignore();
-            pipe.expire(&live, TTL_SECONDS).ignore();
-        }
-        pipe.query_async::<()>(&mut redis).await?;
-        Ok(rows.len())
+        pipe.rename(&making, &live).ignore();
+        pipe.expire(&live, TTL_SECONDS).ignore();
+        pipe.query_async::<()>(&mut self.redis.clone()).await?;
+        Ok(())
     }
 }
 

@@ -84,9 +84,10 @@ impl Reactor for LotteryReactor {
         store::keep_hashes(conn, &changes.hashes).await?;
         let Some(newest) = changes.newest else { return Ok(()) };
         let newest_us = newest.timestamp_micros();
-        if newest_us >= self.written_us.load(Ordering::Relaxed).saturating_add(WATERMARK_STEP_US) {
+        let written_us = self.written_us.load(Ordering::Relaxed);
+        // The same once more: a batch whose transaction failed is tried again.
+        if newest_us == written_us || newest_us >= written_us.saturating_add(WATERMARK_STEP_US) {
             store::raise_watermark(conn, newest).await?;
-            // A transaction that fails after this only skips a rise; the next share brings it.
             self.written_us.store(newest_us, Ordering::Relaxed);
         }
         Ok(())

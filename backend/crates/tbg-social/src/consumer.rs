@@ -1,6 +1,6 @@
 //! What the social domain does with the events of others.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -64,10 +64,8 @@ impl Handle for SocialEvents {
                 store::forget(conn, user).await?;
                 Ok(Vec::new())
             }
-            topic => {
-                tracing::warn!(topic, "not an event for social");
-                Ok(Vec::new())
-            }
+            // Perhaps of a newer release: it waits for a process that knows it.
+            topic => bail!("{topic} is not an event for social"),
         }
     }
 }
@@ -79,6 +77,15 @@ async fn deliver(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<LiveMessage>> {
     notices.retain(|notice| notice.created_at >= now - MAX_AGE);
+    store_and_push(conn, notices, now).await
+}
+
+/// Stores notices of any age; what is fresh is pushed.
+async fn store_and_push(
+    conn: &mut PgConnection,
+    notices: Vec<Notification>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<LiveMessage>> {
     let stored = store::deliver(conn, &notices, now).await?;
     Ok(stored.into_iter().filter(|row| row.created_at >= now - MAX_PUSH_AGE).map(push).collect())
 }
@@ -143,6 +150,7 @@ async fn lottery(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<LiveMessage>> {
     let drawn: Drawn = serde_json::from_value(payload.clone()).context("a draw that does not read")?;
+    // Results are news by the age of their week, however long this event has waited.
     if drawn.drawn_at > drawn.week_end + rules::RESULTS_ARE_NEWS {
         return Ok(Vec::new());
     }
@@ -153,7 +161,7 @@ async fn lottery(
             rules::lottery_result(result, &drawn.week_iso, drawn.total_participants, drawn.drawn_at)
         })
         .collect();
-    deliver(conn, notices, now).await
+    store_and_push(conn, notices, now).await
 }
 
 /// A badge that is rare enough is told to everybody.

@@ -168,7 +168,7 @@ pub enum Domain {
   tbg replay events.ndjson --dry-run                 only read and check
   tbg replay old.ndjson --allow-old                  older than 90 days: bests and blocks only")]
 pub struct Replay {
-    /// The file
+    /// The file; `-` reads standard input
     pub file: PathBuf,
     /// Skip events before this instant
     #[arg(long, value_name = "TIME")]

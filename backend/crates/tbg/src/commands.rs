@@ -38,7 +38,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::run(&args).await?,
         Command::Rebuild(args) => rebuild::run(&args, &settings()?).await?,
         Command::Lottery(args) => match args.action {
-            LotteryAction::Verify(args) => return lottery::verify_file(&args),
+            LotteryAction::Verify(args) => return lottery::verify_file(&args).await,
             LotteryAction::RunDue(args) => lottery::run_due(&args, &settings()?).await?,
         },
         Command::Badge(args) => game::badge(&args, &settings()?).await?,

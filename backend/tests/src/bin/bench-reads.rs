@@ -6,15 +6,12 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark fails loudly")]
 
-use std::fmt::Write as _;
-use std::path::Path;
-
 use clap::Parser;
 use tbg_core::{Clock as _, SystemClock};
 use tbg_tests::app::{claims, sign};
 use tbg_tests::program::Program;
+use tbg_tests::wrk::{self, Round};
 use tbg_tests::{TestDb, TestRedis};
-use tokio::process::Command;
 
 /// The allocator of the program that is measured.
 #[global_allocator]
@@ -74,14 +71,17 @@ async fn main() -> anyhow::Result<()> {
     let program = Program::start(&db, &redis, "api", &settings).await;
     program.wait_for("/health", 200).await;
     let script = program.dir().join("tokens.lua");
-    std::fs::write(&script, lua(&tokens[1..]))?;
+    std::fs::write(&script, wrk::script(&tokens[1..]))?;
 
     println!("| Route | req/s | p50 ms | p95 ms | p99 ms | refused | bar |\n|---|---|---|---|---|---|---|");
     for (route, bar) in ROUTES {
         let mut rounds = Vec::new();
         for _ in 0..args.rounds {
             flush_limits(&redis).await?;
-            rounds.push(wrk(&args, &format!("{}{route}", program.base), &script).await?);
+            rounds.push(
+                wrk::run(args.connections, args.seconds, &format!("{}{route}", program.base), &script)
+                    .await?,
+            );
         }
         rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         let Round { per_second, p50, p95, p99, refused } = rounds[rounds.len() / 2];
@@ -138,53 +138,6 @@ async fn fill(db: &TestDb, args: &Args) -> Vec<String> {
     sqlx::query("VACUUM (ANALYZE)").execute(&db.pool).await.unwrap();
     let now = SystemClock.now();
     ids.into_iter().map(|id| sign(&claims(id, now))).collect()
-}
-
-/// A script of wrk in which every request is another user's.
-fn lua(tokens: &[String]) -> String {
-    let mut text = "local tokens = {\n".to_owned();
-    for token in tokens {
-        writeln!(text, "\"{token}\",").unwrap();
-    }
-    text.push_str(
-        "}\nlocal requests = {}\nlocal n = 0\ninit = function(args)\n  for i, token in ipairs(tokens) do\n    \
-         requests[i] = wrk.format(\"GET\", nil, { [\"Authorization\"] = \"Bearer \" .. token })\n  end\nend\n\
-         request = function()\n  n = n % #requests + 1\n  return requests[n]\nend\n\
-         done = function(summary, latency, requests)\n  io.write(string.format(\"p95 %.3f\\n\", latency:percentile(95) / 1000))\nend\n",
-    );
-    text
-}
-
-#[derive(Clone, Copy)]
-struct Round {
-    per_second: f64,
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    refused: u64,
-}
-
-async fn wrk(args: &Args, url: &str, script: &Path) -> anyhow::Result<Round> {
-    let mut command = Command::new("wrk");
-    command.args(["-t1", &format!("-c{}", args.connections), &format!("-d{}s", args.seconds), "--latency"]);
-    let output = command.arg("-s").arg(script).arg(url).output().await?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-    let round = (|| {
-        Some(Round {
-            per_second: field("Requests/sec:")?.parse().ok()?,
-            p50: milliseconds(field("50%")?)?,
-            p95: field("p95")?.parse().ok()?,
-            p99: milliseconds(field("99%")?)?,
-            refused: field("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.parse().ok())?,
-        })
-    })();
-    round.ok_or_else(|| anyhow::anyhow!("wrk said: {text}"))
-}
-
-fn milliseconds(text: &str) -> Option<f64> {
-    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
-    number("us").map(|us| us / 1_000.0).or_else(|| number("ms")).or_else(|| number("s").map(|s| s * 1_000.0))
 }
 
 /// Every round begins with empty windows: users are asked more often in an hour than in a minute.

@@ -58,6 +58,9 @@ struct Args {
     miners: usize,
 }
 
+/// Times that the numbers are asked for.
+const SCRAPES: usize = 40;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -149,6 +152,28 @@ async fn idle(args: &Args, program: &Program, tokens: &[String]) {
         before,
         alive.load(Ordering::Relaxed),
         opened.as_secs_f64()
+    );
+    scrape(args, program).await;
+}
+
+/// How long Prometheus waits while they are all there.
+async fn scrape(args: &Args, program: &Program) {
+    let mut times = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        let started = Instant::now();
+        let (status, text) = program.get("/metrics").await.unwrap();
+        times.push(started.elapsed().as_secs_f64() * 1000.0);
+        assert_eq!(status, 200);
+        bytes = text.len();
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: usize| times[times.len() * share / 100];
+    println!(
+        "| `/metrics` with {} sockets of as many users, {bytes} bytes | < 20 ms | p50 {:.1}, p95 {:.1} ms |",
+        args.idle,
+        at(50),
+        at(95)
     );
 }
 

@@ -41,6 +41,7 @@ async fn a_read_costs_two_statements_and_two_redis_round_trips_at_most() {
     let person = app.miner(1).await;
     let ts = (tbg_core::Clock::now(&app.clock).timestamp() - 5).to_string();
     app.feed(&[share(&person.address, "rig1", &ts, 1024.0, 4096.5, true)]).await;
+    app.run_job("lottery_ranking").await;
     let reads = reads(&app).await;
     assert!(reads.len() >= 25, "{reads:?}");
     let mut commands = Commands::watch(&app.redis).await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tbg_local::Durability;
+use tbg_tests::program::binary;
 use tbg_tests::{TestDb, TestRedis, now, share};
 use tempfile::TempDir;
 
@@ -84,6 +85,21 @@ async fn a_dry_run_reads_and_checks_and_writes_nothing() {
 
     assert_eq!(summary, json!({"read": 2, "applied": 0, "duplicate": 0, "malformed": 1, "rejected": 0}));
     assert_eq!(everything(&db).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_replay_reads_standard_input() {
+    let (db, dir) = (TestDb::new().await, tempfile::tempdir().unwrap());
+    let path = file(&dir, &[share_at(now(), 1000.0)]);
+    let output = tokio::process::Command::new(binary())
+        .args(["replay", "-"])
+        .env("TBG_DATABASE_URL", db.url())
+        .stdin(fs::File::open(path).unwrap())
+        .output()
+        .await
+        .unwrap();
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["applied"], 1, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod openapi;
 mod operator_commands;
 mod properties;
 mod realtime;
+mod rotation;
 mod streams;
 mod support;
 mod truth;

@@ -5,6 +5,10 @@ use serde_json::{Map, Value};
 use super::json::is_dirty;
 use super::{Reason, Refusal};
 
+/// The greatest difficulty that there is: the target of difficulty 1 (`0xFFFF · 2^208`) over a hash of 1. Whatever
+/// claims more is no work, and would break every sum that it is part of.
+pub(super) const MAX_DIFFICULTY: f64 = 65_535.0 * (1_u128 << 104) as f64 * (1_u128 << 104) as f64;
+
 /// The `data` object of one event. Reading a field normalises it in place, so that what is stored is
 /// what was understood.
 pub(super) struct Fields {
@@ -43,7 +47,7 @@ impl Fields {
         (!text.is_empty()).then(|| text.chars().take(max).collect())
     }
 
-    /// A finite number that is not negative.
+    /// A finite number that is not negative, nor above what a difficulty can be.
     pub(super) fn number(&mut self, name: &str, default: f64) -> Result<f64, Refusal> {
         let number = match self.map.get(name) {
             None | Some(Value::Null) => default,
@@ -53,8 +57,8 @@ impl Fields {
             }
             Some(_) => return Err(bad_type(name, "a number")),
         };
-        if !number.is_finite() || number < 0.0 {
-            return Err(bad_value(name, format_args!("a finite number, not negative")));
+        if !(0.0..=MAX_DIFFICULTY).contains(&number) {
+            return Err(bad_value(name, format_args!("a finite number from 0 to {MAX_DIFFICULTY:e}")));
         }
         self.map.insert(name.to_owned(), Value::from(number));
         Ok(number)

@@ -12,7 +12,6 @@ use utoipa_axum::routes;
 
 use super::no_draw;
 use crate::Games;
-use crate::live::Standing;
 use crate::rules::games::Game;
 use crate::rules::lottery::{hex, percentile};
 use crate::rules::week::parse_week;
@@ -203,8 +202,7 @@ pub(super) fn routes() -> Routes<Games> {
 async fn current(State(games): State<Games>, caller: Caller) -> Result<Json<CurrentLottery>, ApiError> {
     let week = IsoWeek::of(games.clock.now());
     let (best, shares, previous) = store::current(&games.pool, caller.user_id, week.monday()).await?;
-    let standing =
-        games.ranking.standing(week, caller.user_id, best).await.unwrap_or_else(|_| Standing::default());
+    let standing = games.ranking.standing(&games.pool, week, caller.user_id, best).await;
     let start = week.monday().and_time(NaiveTime::MIN).and_utc();
     let end = start + TimeDelta::days(7);
     let freeze_at = end + games.config.freeze_grace;

@@ -12,9 +12,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use tbg_core::UserId;
 use tbg_web::{ApiError, Caller, ErrorCode, Int, Page, Query, Routes, Text, cursor};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tower_http::compression::CompressionLayer;
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::UtoipaMethodRouterExt as _;
 use utoipa_axum::routes;
 
 use super::no_draw;
@@ -26,7 +27,9 @@ use crate::store::{self, DrawRow, OwnEntry};
 
 const DEFAULT_LIMIT: i64 = 20;
 /// Lines of a file that are read at once.
-const FILE_CHUNK: i32 = 1_000;
+const FILE_CHUNK: usize = 1_000;
+/// Parts that are read before the client takes them.
+const PARTS_AHEAD: usize = 4;
 /// How long a file may be on its way.
 const FILE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -117,7 +120,11 @@ struct SealsQuery {
 
 /// The routes of proofs.
 pub(super) fn routes() -> Routes<Games> {
-    Routes::new().public(routes!(seals)).public(routes!(seal)).public(routes!(file)).user(routes!(own))
+    Routes::new()
+        .public(routes!(seals))
+        .public(routes!(seal))
+        .public(routes!(file).layer(CompressionLayer::new()))
+        .user(routes!(own))
 }
 
 /// All seals
@@ -176,35 +183,41 @@ async fn file(State(games): State<Games>, Path(week): Path<String>) -> Result<Re
     Ok(response)
 }
 
-/// The file in parts of a thousand lines, read one after the other; breaks off at its deadline.
+/// The file in parts of a thousand lines. A task reads them ahead of the client: one who takes nothing holds its place
+/// until the deadline, and what breaks off there ends with an error, never like a whole file.
 fn lines(
     games: Games,
     draw: DrawRow,
     permit: OwnedSemaphorePermit,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> {
+    let (parts, taken) = mpsc::channel(PARTS_AHEAD);
+    let task = tokio::spawn(async move {
+        let _permit = permit;
+        tokio::time::timeout(FILE_DEADLINE, send_lines(&games, &draw, parts))
+            .await
+            .map_err(std::io::Error::other)?
+    });
+    futures_util::stream::try_unfold((taken, task), |(mut taken, mut task)| async move {
+        match taken.recv().await {
+            Some(part) => Ok(Some((part, (taken, task)))),
+            None => (&mut task).await.map_err(std::io::Error::other)?.map(|()| None),
+        }
+    })
+}
+
+async fn send_lines(games: &Games, draw: &DrawRow, parts: mpsc::Sender<Bytes>) -> std::io::Result<()> {
     let part = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_default();
-    let head = draw_head(
+    let mut text = draw_head(
         &draw.week_iso,
         draw.total_participants,
         &part(&draw.previous_seal),
         &part(&draw.merkle_root),
         &part(&draw.seal),
     );
-    let deadline = Instant::now() + FILE_DEADLINE;
-    let state = (games, draw, permit, Some(head), 0_i32);
-    futures_util::stream::try_unfold(state, move |(games, draw, permit, head, leaf)| async move {
-        if let Some(head) = head {
-            return Ok(Some((Bytes::from(head), (games, draw, permit, None, 0))));
-        }
-        if leaf < 0 {
-            return Ok(None);
-        }
-        if Instant::now() >= deadline {
-            return Err(std::io::Error::other("the file took too long"));
-        }
-        let rows = store::file_rows(&games.pool, draw.id, leaf, FILE_CHUNK.into()).await;
-        let rows = rows.map_err(std::io::Error::other)?;
-        let mut text = String::with_capacity(rows.len() * 200 + 2);
+    for leaf in (0..draw.total_participants).step_by(FILE_CHUNK) {
+        let until = leaf.saturating_add(FILE_CHUNK as i32);
+        let rows =
+            store::file_rows(&games.pool, draw.id, leaf, until).await.map_err(std::io::Error::other)?;
         for row in &rows {
             if row.leaf_index > 0 {
                 text.push(',');
@@ -218,13 +231,10 @@ fn lines(
                 row.rank,
             ));
         }
-        let is_last = rows.len() < usize::try_from(FILE_CHUNK).unwrap_or(0);
-        if is_last {
-            text.push_str("]}");
-        }
-        let next = if is_last { -1 } else { leaf + FILE_CHUNK };
-        Ok(Some((Bytes::from(text), (games, draw, permit, None, next))))
-    })
+        parts.send(std::mem::take(&mut text).into()).await.map_err(std::io::Error::other)?;
+    }
+    text.push_str("]}");
+    parts.send(text.into()).await.map_err(std::io::Error::other)
 }
 
 /// My proof

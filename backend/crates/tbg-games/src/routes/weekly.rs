@@ -193,13 +193,17 @@ async fn load(
         (live.best, live.time, live.shares)
     };
     let best_difficulty = best.unwrap_or(0.0);
-    let standing = standing(games, user, week, best_difficulty).await;
+    let standing = if is_completed {
+        Standing::default()
+    } else {
+        games.ranking.standing(&games.pool, week, user, best_difficulty).await
+    };
     let (rank, participants, percentile) = if is_completed {
         (row.rank.unwrap_or(0).into(), row.participants.unwrap_or(0).into(), row.percentile.unwrap_or(0.0))
     } else {
         (standing.rank, standing.participants, percentile(standing.rank, standing.participants))
     };
-    let network_difficulty = network(games, &row, &standing, is_current).await?;
+    let network_difficulty = network(games, &row, &standing).await?;
     let time = time.filter(|_| best.is_some());
     let days = days(&row, week.monday(), best_difficulty, time);
     let (best_hash, best_hash_source) = hash(&row, best_difficulty);
@@ -238,32 +242,11 @@ async fn load(
     Ok((weekly, days, seed))
 }
 
-/// Where the user stands, from Redis; the ranking is made if it is missing. Nowhere while Redis is away.
-async fn standing(games: &Games, user: UserId, week: IsoWeek, best: f64) -> Standing {
-    let ask = || games.ranking.standing(week, user, best);
-    let Ok(standing) = ask().await else { return Standing::default() };
-    if best > 0.0 && standing.rank == 0 {
-        match games.ranking.make_if_missing(&games.pool, week).await {
-            Ok(true) => return ask().await.unwrap_or(standing),
-            Ok(false) => {}
-            Err(error) => tracing::debug!(error = format!("{error:#}"), "no live ranking"),
-        }
-    }
-    standing
-}
-
-/// The network's difficulty: of now for the current week, of then for a past one.
-async fn network(
-    games: &Games,
-    row: &WeekRow,
-    standing: &Standing,
-    is_current: bool,
-) -> Result<f64, ApiError> {
-    let live = standing.network_difficulty;
-    let known = match (is_current, live) {
-        (true, Some(live)) => Some(live),
-        (true, None) => store::network_difficulty(&games.pool).await?,
-        (false, live) => row.network_difficulty.or(live),
+/// The network's difficulty: for a past week of then, which its row knows; else of now.
+async fn network(games: &Games, row: &WeekRow, standing: &Standing) -> Result<f64, ApiError> {
+    let known = match row.network_difficulty.or(standing.network_difficulty) {
+        None => store::network_difficulty(&games.pool).await?,
+        known => known,
     };
     Ok(known.unwrap_or(games.unknown_network_difficulty))
 }

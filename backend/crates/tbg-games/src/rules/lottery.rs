@@ -35,7 +35,7 @@ impl SaltKey {
     /// A key from 64 hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        parse_hash(text.trim()).map(Self::new)
+        parse_hash(&text.trim().to_ascii_lowercase()).map(Self::new)
     }
 
     /// Tells keys apart without telling anything about them.
@@ -194,10 +194,11 @@ pub fn xp_of(rank: i32) -> i32 {
     }
 }
 
-/// Per cent of `count` that a rank leaves behind, in hundredths: half up. 0 without a rank.
+/// Per cent of `count` that a rank leaves behind, in hundredths: half up. 0 without a rank, and for one beyond
+/// `count`, as a live ranking may have for a moment.
 #[must_use]
 pub fn percentile_hundredths(rank: i64, count: i64) -> i64 {
-    if rank <= 0 || count <= 0 { 0 } else { ((count - rank) * 10_000 + count / 2) / count }
+    if rank <= 0 || count <= rank { 0 } else { ((count - rank) * 10_000 + count / 2) / count }
 }
 
 /// The same in per cent.

@@ -55,7 +55,9 @@ fn hammer(numbers: &Numbers<'_>) -> Value {
     } else if best <= 0.0 {
         0.0
     } else {
-        (best.log10().max(0.0) / network.log10()).min(1.0)
+        // A network of difficulty 1 has no scale: whatever is below it stands at the foot.
+        let height = best.log10().max(0.0) / network.log10();
+        if network > 1.0 { height.min(1.0) } else { 0.0 }
     };
     let passed = MILESTONES.iter().filter(|milestone| **milestone <= best).count() + usize::from(bell);
     json!({ "tower_height": height, "milestones_passed": passed, "bell": bell })

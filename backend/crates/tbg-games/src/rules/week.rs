@@ -109,7 +109,7 @@ pub(crate) fn game_seed(seed: &Hash, game: Game) -> String {
 /// The week of a path or query: `YYYY-Www`, or a day of it.
 pub(crate) fn parse_week(text: &str) -> Option<IsoWeek> {
     IsoWeek::parse(text).or_else(|| {
-        let is_day = text.len() == 10;
+        let is_day = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         let day: NaiveDate = text.parse().ok().filter(|_| is_day)?;
         Some(IsoWeek::of_day(day))
     })

@@ -6,11 +6,9 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use tbg_core::UserId;
+use tbg_core::copy::{CopyRows, Hundredths};
 
 use crate::rules::lottery::Hash;
-
-/// Rows of one statement.
-const CHUNK: usize = 10_000;
 
 /// The state of a draw.
 #[derive(Clone, Debug)]
@@ -80,20 +78,20 @@ pub(crate) async fn hold(
     .await
 }
 
-/// Notes that a draw was seen to be due.
+/// Notes that draws were seen to be due: those of weeks before `before`.
 pub(crate) async fn note_due(
-    conn: &mut PgConnection,
-    draw: i64,
+    pool: &PgPool,
+    before: NaiveDate,
     now: DateTime<Utc>,
-) -> Result<DateTime<Utc>, sqlx::Error> {
-    let seen = sqlx::query_scalar!(
-        r#"UPDATE lottery_draws SET due_seen_at = coalesce(due_seen_at, $2) WHERE id = $1 RETURNING due_seen_at AS "seen!""#,
-        draw,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE lottery_draws SET due_seen_at = $2 WHERE status = 'open' AND due_seen_at IS NULL AND week_start < $1",
+        before,
         now
     )
-    .fetch_one(conn)
+    .execute(pool)
     .await?;
-    Ok(seen)
+    Ok(())
 }
 
 /// The newest share that was committed.
@@ -156,33 +154,24 @@ pub(crate) async fn insert_entries(
     entries: &[Committed],
     salt_of: impl Fn(i64) -> Hash,
 ) -> Result<(), sqlx::Error> {
-    for (chunk, first) in entries.chunks(CHUNK).zip((0_i32..).step_by(CHUNK)) {
-        let leaves: Vec<i32> = (first..).take(chunk.len()).collect();
-        let users: Vec<i64> = chunk.iter().map(|entry| entry.entrant.user_id).collect();
-        let addresses: Vec<&str> = chunk.iter().map(|entry| &*entry.entrant.btc_address).collect();
-        let salts: Vec<Vec<u8>> = chunk.iter().map(|entry| salt_of(entry.entrant.user_id).to_vec()).collect();
-        let commitments: Vec<Vec<u8>> = chunk.iter().map(|entry| entry.commitment.to_vec()).collect();
-        let bests: Vec<f64> = chunk.iter().map(|entry| entry.entrant.best_difficulty).collect();
-        let times: Vec<DateTime<Utc>> = chunk.iter().map(|entry| entry.entrant.best_time).collect();
-        let shares: Vec<i64> = chunk.iter().map(|entry| entry.entrant.total_shares).collect();
-        sqlx::query!(
-            "INSERT INTO lottery_entries
-                 (draw_id, leaf_index, user_id, btc_address, salt, commitment, best_difficulty, best_time, total_shares)
-             SELECT $1, * FROM unnest($2::INT[], $3::BIGINT[], $4::TEXT[], $5::BYTEA[], $6::BYTEA[], $7::FLOAT8[],
-                                      $8::TIMESTAMPTZ[], $9::BIGINT[])",
-            draw,
-            &leaves,
-            &users,
-            &addresses as &[&str],
-            &salts,
-            &commitments,
-            &bests,
-            &times,
-            &shares
-        )
-        .execute(&mut *conn)
-        .await?;
+    let statement = "COPY lottery_entries
+                         (draw_id, leaf_index, user_id, btc_address, salt, commitment, best_difficulty, best_time, total_shares)
+                     FROM STDIN (FORMAT binary)";
+    let mut rows = CopyRows::begin(conn, statement, 9).await?;
+    for (leaf, Committed { entrant, commitment }) in (0_i32..).zip(entries) {
+        rows.row()
+            .await?
+            .field(draw)?
+            .field(leaf)?
+            .field(entrant.user_id)?
+            .field(&*entrant.btc_address)?
+            .field(salt_of(entrant.user_id).as_slice())?
+            .field(commitment.as_slice())?
+            .field(entrant.best_difficulty)?
+            .field(entrant.best_time)?
+            .field(entrant.total_shares)?;
     }
+    rows.finish().await?;
     Ok(())
 }
 
@@ -240,6 +229,19 @@ pub(crate) async fn set_frozen(
     Ok(())
 }
 
+/// Makes entries of deleted users unlinkable. A freeze sees users as they were when it began: whoever was deleted
+/// while it ran had no entry yet that the deletion could have emptied.
+pub(crate) async fn forget_the_deleted(conn: &mut PgConnection, draw: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE lottery_entries e SET btc_address = NULL, salt = NULL
+         FROM users u WHERE u.id = e.user_id AND u.deleted_at IS NOT NULL AND e.draw_id = $1 AND e.salt IS NOT NULL",
+        draw
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// An entry of a draw.
 pub(crate) struct EntryRow {
     pub user_id: i64,
@@ -281,43 +283,34 @@ pub(crate) struct ResultRow<'a> {
     pub rank: i32,
     pub xp: i32,
     /// Per cent, in hundredths.
-    pub percentile_hundredths: i32,
+    pub percentile_hundredths: u16,
 }
 
 /// Writes the results, best in the order of users: three of the table's indexes then grow at their ends.
-pub(crate) async fn insert_results(
+pub(crate) async fn insert_results<'a>(
     conn: &mut PgConnection,
     draw: i64,
-    rows: &[ResultRow<'_>],
+    results: impl Iterator<Item = ResultRow<'a>>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    for chunk in rows.chunks(CHUNK) {
-        let users: Vec<i64> = chunk.iter().map(|row| row.entry.user_id).collect();
-        let ranks: Vec<i32> = chunk.iter().map(|row| row.rank).collect();
-        let bests: Vec<f64> = chunk.iter().map(|row| row.entry.best_difficulty).collect();
-        let hashes: Vec<Option<&str>> = chunk.iter().map(|row| row.entry.best_hash.as_deref()).collect();
-        let shares: Vec<i64> = chunk.iter().map(|row| row.entry.total_shares).collect();
-        let xp: Vec<i32> = chunk.iter().map(|row| row.xp).collect();
-        let percentiles: Vec<i32> = chunk.iter().map(|row| row.percentile_hundredths).collect();
-        sqlx::query!(
-            "INSERT INTO lottery_results
-                 (draw_id, user_id, rank, best_difficulty, best_hash, total_shares, xp_awarded, percentile, created_at)
-             SELECT $1, user_id, rank, best, hash, shares, xp, percentile / 100.0, $9
-             FROM unnest($2::BIGINT[], $3::INT[], $4::FLOAT8[], $5::TEXT[], $6::BIGINT[], $7::INT[], $8::INT[])
-                  AS n (user_id, rank, best, hash, shares, xp, percentile)",
-            draw,
-            &users,
-            &ranks,
-            &bests,
-            &hashes as &[Option<&str>],
-            &shares,
-            &xp,
-            &percentiles,
-            now
-        )
-        .execute(&mut *conn)
-        .await?;
+    let statement = "COPY lottery_results
+                         (draw_id, user_id, rank, best_difficulty, best_hash, total_shares, xp_awarded, percentile, created_at)
+                     FROM STDIN (FORMAT binary)";
+    let mut rows = CopyRows::begin(conn, statement, 9).await?;
+    for result in results {
+        rows.row()
+            .await?
+            .field(draw)?
+            .field(result.entry.user_id)?
+            .field(result.rank)?
+            .field(result.entry.best_difficulty)?
+            .field(result.entry.best_hash.as_deref())?
+            .field(result.entry.total_shares)?
+            .field(result.xp)?
+            .field(Hundredths(result.percentile_hundredths))?
+            .field(now)?;
     }
+    rows.finish().await?;
     Ok(())
 }
 
@@ -391,13 +384,20 @@ pub(crate) struct SealedRow {
     pub merkle_root: Vec<u8>,
     pub previous_seal: Vec<u8>,
     pub seal: Vec<u8>,
+    pub total_participants: i64,
+    pub total_shares: i64,
+    pub sum_best_difficulty: f64,
+    pub winner_user_id: Option<i64>,
+    pub winning_difficulty: Option<f64>,
 }
 
 /// All draws past their freeze, in the order of weeks.
 pub(crate) async fn sealed(conn: &mut PgConnection) -> Result<Vec<SealedRow>, sqlx::Error> {
     sqlx::query_as!(
         SealedRow,
-        r#"SELECT id, week_start, status, merkle_root AS "merkle_root!", previous_seal AS "previous_seal!", seal AS "seal!"
+        r#"SELECT id, week_start, status, merkle_root AS "merkle_root!", previous_seal AS "previous_seal!", seal AS "seal!",
+                  total_participants::BIGINT AS "total_participants!", total_shares, sum_best_difficulty, winner_user_id,
+                  winning_difficulty
            FROM lottery_draws WHERE status <> 'open' ORDER BY week_start"#
     )
     .fetch_all(conn)
@@ -411,14 +411,28 @@ pub(crate) async fn levels(conn: &mut PgConnection, draw: i64) -> Result<Vec<Vec
         .await
 }
 
-/// Who has which rank and percentile (in hundredths) in a draw, by rank.
-pub(crate) async fn ranks(conn: &mut PgConnection, draw: i64) -> Result<Vec<(i64, i32, i32)>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT user_id, rank, (percentile * 100)::INT AS "percentile!" FROM lottery_results
-           WHERE draw_id = $1 ORDER BY rank"#,
+/// A result as it is stored.
+pub(crate) struct StoredResult {
+    pub user_id: i64,
+    pub rank: i32,
+    /// In hundredths.
+    pub percentile: i32,
+    pub best_difficulty: f64,
+    pub total_shares: i64,
+    pub xp_awarded: i32,
+}
+
+/// The results of a draw, by rank.
+pub(crate) async fn stored_results(
+    conn: &mut PgConnection,
+    draw: i64,
+) -> Result<Vec<StoredResult>, sqlx::Error> {
+    sqlx::query_as!(
+        StoredResult,
+        r#"SELECT user_id, rank, (percentile * 100)::INT AS "percentile!", best_difficulty, total_shares, xp_awarded
+           FROM lottery_results WHERE draw_id = $1 ORDER BY rank"#,
         draw
     )
     .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.user_id, row.rank, row.percentile)).collect())
+    .await
 }

@@ -41,8 +41,11 @@ pub(crate) async fn past_week(
         r#"SELECT u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
                   coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
                   days.days AS "days!", days.bests AS "day_bests!", h.hash AS "hash?", h.best_difficulty AS "hash_best?",
-                  (SELECT difficulty FROM network_difficulty
-                   WHERE time < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC' ORDER BY time DESC LIMIT 1) AS network_difficulty,
+                  coalesce(
+                      (SELECT difficulty FROM network_difficulty
+                       WHERE time < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC' ORDER BY time DESC LIMIT 1),
+                      (SELECT difficulty FROM network_difficulty ORDER BY time DESC LIMIT 1)
+                  ) AS network_difficulty,
                   block.block_height AS "block_height?", block.reward_btc::FLOAT8 AS "block_reward?",
                   block.block_hash AS "block_hash?",
                   d.status AS "status?", d.total_participants AS "participants?", r.rank AS "rank?",
@@ -411,21 +414,21 @@ pub(crate) struct FileRow {
     pub rank: i32,
 }
 
-/// A part of the public file, in leaf order.
+/// A part of the public file, in leaf order. A range of leaves, which the planner can tell from the whole draw.
 pub(crate) async fn file_rows(
     pool: &PgPool,
     draw: i64,
     from_leaf: i32,
-    at_most: i64,
+    until_leaf: i32,
 ) -> Result<Vec<FileRow>, sqlx::Error> {
     sqlx::query_as!(
         FileRow,
         "SELECT e.leaf_index, e.commitment, e.best_difficulty, e.best_time, e.total_shares, r.rank
          FROM lottery_entries e JOIN lottery_results r ON r.draw_id = e.draw_id AND r.user_id = e.user_id
-         WHERE e.draw_id = $1 AND e.leaf_index >= $2 ORDER BY e.leaf_index LIMIT $3",
+         WHERE e.draw_id = $1 AND e.leaf_index >= $2 AND e.leaf_index < $3 ORDER BY e.leaf_index",
         draw,
         from_leaf,
-        at_most
+        until_leaf
     )
     .fetch_all(pool)
     .await

@@ -73,7 +73,7 @@ async fn play(
     let settings = settings(args, dir, Some((postgres.url(DATABASE), redis.url())))?;
     let applied = db::migrate(&db::connect_options(&settings)?).await?;
     tracing::info!(applied, "schema is up to date");
-    let metrics = tbg_core::metrics::install(&tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
+    let metrics = tbg_core::metrics::install(&settings, &tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
     let clock = clock(args);
     let process = Process::new(settings.clone(), metrics.clone(), Arc::clone(&clock))?;
     let demo = Demo::load(dir, settings.btc_network)?;

@@ -1,11 +1,12 @@
 //! `tbg lottery`: verify draws, run due steps.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use tbg_core::audit::{self, Action, Entry};
 use tbg_core::config::Settings;
 use tbg_core::live::LiveBus;
@@ -19,7 +20,7 @@ use crate::roles;
 /// The weekly lottery: verify a draw from its public file, or run the steps that are due.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  curl -o draw.json https://api.thebitcoingame.com/api/v1/lottery/proofs/2026-W09/file
+  tbg lottery verify https://api.thebitcoingame.com/api/v1/lottery/proofs/2026-W09/file
   tbg lottery verify draw.json       exit code 0: every number follows from the entries
   tbg lottery run-due                what the jobs do every minute")]
 pub struct Lottery {
@@ -31,7 +32,7 @@ pub struct Lottery {
 /// What can be done.
 #[derive(Subcommand)]
 pub enum LotteryAction {
-    /// Check a draw file or one's own proof; needs no network
+    /// Check a draw file or one's own proof; needs nothing else
     Verify(Verify),
     /// Take the steps that are due now
     RunDue(RunDue),
@@ -40,8 +41,8 @@ pub enum LotteryAction {
 /// A file.
 #[derive(Args)]
 pub struct Verify {
-    /// A draw file or a proof; `-` reads standard input
-    pub file: PathBuf,
+    /// A draw file or a proof: a path, an address (http:// or https://), or `-` for standard input
+    pub file: String,
 }
 
 /// Whether to wait.
@@ -52,16 +53,20 @@ pub struct RunDue {
     pub no_wait: bool,
 }
 
+/// How long an address may take to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a file may be on its way.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Exit code of a file that is not what it says.
 const MISMATCH: u8 = 1;
 /// Exit code of a file that cannot be read.
 const UNREADABLE: u8 = 2;
 
-pub fn verify_file(args: &Verify) -> anyhow::Result<ExitCode> {
-    let text = match read(&args.file) {
+pub async fn verify_file(args: &Verify) -> anyhow::Result<ExitCode> {
+    let text = match read(&args.file).await {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("{}: {error:#}", args.file.display());
+            eprintln!("{}: {error:#}", args.file);
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
@@ -71,21 +76,42 @@ pub fn verify_file(args: &Verify) -> anyhow::Result<ExitCode> {
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(MISMATCH) })
         }
         Err(malformed) => {
-            eprintln!("{}: {}", args.file.display(), malformed.0);
+            eprintln!("{}: {}", args.file, malformed.0);
             Ok(ExitCode::from(UNREADABLE))
         }
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+async fn read(file: &str) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     let limit = MAX_FILE_BYTES + 1;
-    if path == Path::new("-") {
+    if file == "-" {
         std::io::stdin().take(limit).read_to_end(&mut text)?;
+    } else if file.starts_with("https://") || file.starts_with("http://") {
+        text = download(file, limit).await?;
     } else {
-        std::fs::File::open(path)?.take(limit).read_to_end(&mut text)?;
+        std::fs::File::open(file)?.take(limit).read_to_end(&mut text)?;
     }
     anyhow::ensure!(text.len() as u64 <= MAX_FILE_BYTES, "larger than 256 MiB");
+    Ok(text)
+}
+
+/// What an address answers, up to `limit` bytes.
+async fn download(url: &str, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let client =
+        reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(DOWNLOAD_TIMEOUT).build()?;
+    let mut response = client.get(url).send().await?.error_for_status()?;
+    let style = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?;
+    let bar = ProgressBar::new_spinner().with_style(style);
+    let mut text = Vec::new();
+    while let Some(part) = response.chunk().await? {
+        text.extend_from_slice(&part);
+        bar.set_position(text.len() as u64);
+        if text.len() as u64 >= limit {
+            break;
+        }
+    }
+    bar.finish_and_clear();
     Ok(text)
 }
 

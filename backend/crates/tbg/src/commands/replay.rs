@@ -1,5 +1,6 @@
 //! `tbg replay`: events from a file, straight into the engine, taking turns with the active writer.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,8 +31,8 @@ struct Summary {
 }
 
 pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
-    let mut reader =
-        NdjsonReader::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let file = if args.file == Path::new("-") { Path::new("/dev/stdin") } else { &args.file };
+    let mut reader = NdjsonReader::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut target = if args.dry_run {
         None
     } else {

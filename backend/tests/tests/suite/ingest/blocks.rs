@@ -253,3 +253,22 @@ async fn a_height_of_the_network_is_replaced_only_by_a_newer_event_with_another_
     assert_eq!(seen, [(1.0, text("aa")), (1.0, text("aa")), (1.0, text("aa")), (4.0, text("bb"))]);
     game.close().await;
 }
+
+/// The pool validates work: what it accepts above the network's difficulty is work, also when its block was lost to
+/// another. It is a best, and no block.
+#[tokio::test]
+async fn a_share_above_the_networks_difficulty_without_a_block_is_a_best_and_no_block() {
+    let mut game = Game::new().await;
+    game.db.user(USER).await;
+
+    game.apply(&[
+        network("1771804799.000000", 900, "aa", 1000.0),
+        share(USER, "rig1", "1771804800.000000", 512.0, 1500.0, true),
+    ])
+    .await;
+
+    assert_eq!(game.db.number("SELECT count(*) FROM blocks").await, 0);
+    assert_eq!(game.db.number("SELECT count(*) FROM shares WHERE is_block").await, 0);
+    assert_eq!(game.db.number("SELECT max(best_difficulty)::BIGINT FROM weekly_best_diff").await, 1500);
+    game.close().await;
+}

@@ -55,6 +55,21 @@ fn a_negative_number_is_a_bad_value() {
     assert_reason(envelope("share_submitted", r#"{"diff":-0.000001}"#), Reason::BadValue);
 }
 
+/// The greatest difficulty is that of a hash of 1.
+#[test]
+fn a_difficulty_that_no_hash_can_have_is_a_bad_value() {
+    for (name, field) in
+        [("share_submitted", "sdiff"), ("share_best_diff", "new_best"), ("block_found", "diff")]
+    {
+        for bad in ["1e300", "2.696e67"] {
+            assert_reason(envelope(name, &format!(r#"{{"{field}":{bad}}}"#)), Reason::BadValue);
+        }
+        assert_eq!(refuse_entry(name, &[(field, "1e300")]).reason, Reason::BadValue, "{name}.{field}");
+    }
+    let event = read(&envelope("share_submitted", r#"{"user":"A","sdiff":2.695e67}"#));
+    assert_eq!(event.share().unwrap().sdiff, 2.695e67);
+}
+
 #[test]
 fn a_flat_number_that_is_not_finite_is_a_bad_value() {
     for field in ["diff", "sdiff"] {

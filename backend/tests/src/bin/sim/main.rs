@@ -3,12 +3,15 @@
 //!
 //! experience is the sum of its ledger; each event's effects are there once; a badge is held once per user and
 //! period; a streak is a function of the calendar; every draw follows from its entries and its public file
-//! verifies; unread is the count of unread.
+//! verifies; unread is the count of unread. Every tenth seed is played once more undisturbed (no crash, every batch
+//! in one piece), and must leave the same rows.
 //!
 //! A failing seed is replayed by `sim --seed N --seeds 1`.
 
 #![expect(clippy::print_stdout, reason = "a command line tool reports to its terminal")]
 #![expect(clippy::unwrap_used, reason = "a simulation fails loudly")]
+
+mod invariants;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,8 +29,11 @@ use tbg_core::{Clock, MockClock};
 use tbg_engine::decode::decode_text;
 use tbg_engine::{Engine, PoolEvent};
 use tbg_games::rules::lottery::SaltKey;
+use tbg_games::rules::proof::{draw_head, draw_line, verify};
 use tbg_games::{Cycle, CycleConfig, Waits};
 use tbg_tests::{TestDb, TestRedis, at, share};
+
+use crate::invariants::{COMPARED, INVARIANTS};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -49,6 +55,9 @@ struct Args {
     /// Weeks of each
     #[arg(long, default_value_t = 10)]
     weeks: u64,
+    /// Play every so-manyth seed undisturbed too, and compare
+    #[arg(long, default_value_t = 10)]
+    compare: u64,
 }
 
 /// A sequence of numbers from a seed (SplitMix64).
@@ -80,19 +89,27 @@ async fn main() -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new(args.seeds)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {msg}")?);
     let started = Instant::now();
-    let (mut violations, mut crashes) = (Vec::new(), 0);
+    let (mut violations, mut crashes, mut compared) = (Vec::new(), 0, 0);
     for seed in args.seed..args.seed + args.seeds {
-        let mut world = World::new(seed, &args, &redis).await;
+        let mut world = World::new(seed, &args, &redis, Some(Random(!seed))).await;
         world.play(&args).await?;
         crashes += world.crashes;
         violations.extend(world.violations().await?.into_iter().map(|what| format!("seed {seed}: {what}")));
+        if seed.is_multiple_of(args.compare) {
+            compared += 1;
+            let mut calm = World::new(seed, &args, &redis, None).await;
+            calm.play(&args).await?;
+            let differing = world.differing(&calm).await;
+            violations.extend(differing.map(|table| format!("seed {seed}: {table} is not as undisturbed")));
+            calm.end().await;
+        }
         world.end().await;
         bar.set_message(format!("{} violations", violations.len()));
         bar.inc(1);
     }
     bar.finish_and_clear();
     println!(
-        "{} seeds, {crashes} crashes, {} violations, {:.0} s",
+        "{} seeds, {crashes} crashes, {compared} compared with an undisturbed run, {} violations, {:.0} s",
         args.seeds,
         violations.len(),
         started.elapsed().as_secs_f64()
@@ -108,7 +125,10 @@ struct World {
     engine: Arc<Engine>,
     bus: LiveBus,
     clock: MockClock,
+    /// What happens.
     random: Random,
+    /// What breaks, and how work is cut up; nothing does in an undisturbed world.
+    trouble: Option<Random>,
     users: Vec<(i64, String)>,
     /// Events that come later than they happened.
     late: Vec<String>,
@@ -116,7 +136,7 @@ struct World {
 }
 
 impl World {
-    async fn new(seed: u64, args: &Args, redis: &TestRedis) -> Self {
+    async fn new(seed: u64, args: &Args, redis: &TestRedis, trouble: Option<Random>) -> Self {
         let db = TestDb::new().await;
         let mut random = Random(seed);
         // Anywhere in a few years: leap days, years of 53 weeks.
@@ -128,7 +148,8 @@ impl World {
         }
         let bus = LiveBus::new(redis.manager());
         let engine = Arc::new(tbg_tests::engine());
-        Self { db, engine, bus, clock: MockClock::at(start), random, users, late: Vec::new(), crashes: 0 }
+        let clock = MockClock::at(start);
+        Self { db, engine, bus, clock, random, trouble, users, late: Vec::new(), crashes: 0 }
     }
 
     async fn play(&mut self, args: &Args) -> anyhow::Result<()> {
@@ -187,6 +208,14 @@ impl World {
         if self.random.one_in(5) {
             lines.extend(self.late.pop());
         }
+        if self.random.one_in(10) {
+            let (_, address) = &self.users[self.random.below(self.users.len() as u64) as usize];
+            let best = self.random.below(1 << 24);
+            lines.push(format!(
+                r#"{{"region":"","event":"share_best_diff","ts":{},"source":"hosted","data":{{"user":"{address}","worker":"{address}.r","new_best":{best}}}}}"#,
+                now.timestamp(),
+            ));
+        }
         if self.random.one_in(12) {
             let (_, address) =
                 &self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()];
@@ -209,17 +238,23 @@ impl World {
         share(&address, "r", &ts, 1024.0, difficulty, is_accepted)
     }
 
+    /// Whether something dies now, once in `chance` times, and after how long: up to `micros` microseconds.
+    fn crash(&mut self, chance: u64, micros: u64) -> Option<Duration> {
+        let random = self.trouble.as_mut()?;
+        let patience = random.one_in(chance).then(|| Duration::from_micros(random.below(micros)));
+        self.crashes += u64::from(patience.is_some());
+        patience
+    }
+
     /// Applies lines in batches of any size; now and then the writer dies before or after its commit, and the
     /// batch comes again.
     async fn apply(&mut self, lines: Vec<String>) -> anyhow::Result<()> {
         let now = self.clock.now();
         let events: Vec<PoolEvent> = lines.iter().map(|line| decode_text(line).unwrap()).collect();
-        let size = 1 + usize::try_from(self.random.below(8)).unwrap();
-        for batch in events.chunks(size) {
-            if self.random.one_in(6) {
-                self.crashes += 1;
+        let size = self.trouble.as_mut().map_or(events.len(), |random| 1 + random.below(8) as usize);
+        for batch in events.chunks(size.max(1)) {
+            if let Some(patience) = self.crash(6, 9_000) {
                 let mut conn = self.db.connect().await;
-                let patience = Duration::from_micros(self.random.below(9_000));
                 // The future is dropped in the middle: its connection breaks, as when the process is killed.
                 let _ =
                     tokio::time::timeout(patience, self.engine.apply(&mut conn, batch.to_vec(), &[], now))
@@ -297,6 +332,7 @@ impl World {
             Arc::new(tbg_social::SocialEvents::new()),
         ];
         for handler in handlers {
+            let dies_after = self.crash(4, 9_000);
             let consumer = || {
                 Consumer::new(
                     self.db.pool.clone(),
@@ -306,9 +342,7 @@ impl World {
                 )
             };
             let (mut a, mut b) = (consumer(), consumer());
-            if self.random.one_in(4) {
-                self.crashes += 1;
-                let patience = Duration::from_micros(self.random.below(9_000));
+            if let Some(patience) = dies_after {
                 let pool = self.doomed().await?;
                 let mut dying =
                     Consumer::new(pool, Arc::clone(&clock), self.bus.clone(), Arc::clone(&handler));
@@ -335,9 +369,7 @@ impl World {
             },
         };
         let now = self.clock.now();
-        if self.random.one_in(3) {
-            self.crashes += 1;
-            let patience = Duration::from_micros(self.random.below(20_000));
+        if let Some(patience) = self.crash(3, 20_000) {
             let dying = Cycle { pool: self.doomed().await?, ..cycle.clone() };
             let _ = tokio::time::timeout(patience, dying.run(now, Waits::Kept)).await;
         }
@@ -370,48 +402,58 @@ impl World {
         }
         let (_, wrong) = tbg_games::check(&self.db.pool).await?;
         violations.extend(wrong.into_iter().map(|week| format!("the draw of {week} does not follow")));
+        for (week, file) in self.public_files().await? {
+            if !verify(file.as_bytes()).is_ok_and(|report| report.ok) {
+                violations.push(format!("the public file of {week} does not verify"));
+            }
+        }
         Ok(violations)
+    }
+
+    /// The public files of all draws, put together as the API does.
+    async fn public_files(&self) -> anyhow::Result<Vec<(String, String)>> {
+        type Draw = (i64, String, i32, Vec<u8>, Vec<u8>, Vec<u8>);
+        let draws: Vec<Draw> = sqlx::query_as(
+            "SELECT id, week_iso, total_participants, previous_seal, merkle_root, seal FROM lottery_draws
+             WHERE status = 'completed' ORDER BY week_start",
+        )
+        .fetch_all(&self.db.pool)
+        .await?;
+        let mut files = Vec::new();
+        for (draw, week, count, previous, root, seal) in draws {
+            type Line = (Vec<u8>, f64, DateTime<Utc>, i64, i32);
+            let lines: Vec<Line> = sqlx::query_as(
+                "SELECT e.commitment, e.best_difficulty, e.best_time, e.total_shares, r.rank
+                 FROM lottery_entries e JOIN lottery_results r USING (draw_id, user_id)
+                 WHERE draw_id = $1 ORDER BY leaf_index",
+            )
+            .bind(draw)
+            .fetch_all(&self.db.pool)
+            .await?;
+            let lines: Vec<String> = lines
+                .iter()
+                .map(|(commitment, best, time, shares, rank)| {
+                    draw_line(commitment, *best, time.timestamp_micros(), *shares, *rank)
+                })
+                .collect();
+            let head = draw_head(&week, count, &previous, &root, &seal);
+            files.push((week, format!("{head}{}]}}", lines.join(","))));
+        }
+        Ok(files)
+    }
+
+    /// The tables whose rows differ from those of another world.
+    async fn differing(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let mut differing = Vec::new();
+        for (table, sql) in COMPARED {
+            if self.db.rows(sql).await != other.db.rows(sql).await {
+                differing.push(table);
+            }
+        }
+        differing.into_iter()
     }
 
     async fn end(self) {
         self.db.pool.close().await;
     }
 }
-
-/// Each counts what must not be.
-const INVARIANTS: [(&str, &str); 8] = [
-    (
-        "sums of experience that differ",
-        "SELECT count(*) FROM user_gamification g WHERE total_xp <> (SELECT coalesce(sum(amount), 0) FROM xp_ledger l WHERE l.user_id = g.user_id)",
-    ),
-    (
-        "shares of players that are not counted once",
-        "SELECT count(*) FROM user_gamification g WHERE total_shares <> (SELECT coalesce(sum(share_count), 0) FROM streak_calendar c WHERE c.user_id = g.user_id)",
-    ),
-    (
-        "events whose ledger and archive differ",
-        "SELECT abs((SELECT count(*) FROM ingest_ledger) - (SELECT count(*) FROM mining_events))",
-    ),
-    (
-        "awards without their grant",
-        "SELECT count(*) FROM user_badges b JOIN badge_definitions d ON d.id = b.badge_id WHERE NOT EXISTS
-             (SELECT FROM xp_ledger l WHERE l.user_id = b.user_id AND l.source = 'badge' AND l.source_id = d.slug)",
-    ),
-    (
-        "shares paid although the week was not active",
-        "SELECT count(*) FROM xp_ledger l WHERE source = 'streak' AND NOT EXISTS
-             (SELECT FROM streak_calendar c WHERE c.user_id = l.user_id AND c.is_active AND l.source_id = 'streak-' || c.week_iso)",
-    ),
-    (
-        "results that were not paid once",
-        "SELECT count(*) FROM lottery_results r JOIN lottery_draws d ON d.id = r.draw_id
-         WHERE xp_awarded > 0 AND NOT EXISTS (SELECT FROM users u WHERE u.id = r.user_id AND u.is_banned)
-           AND (SELECT count(*) FROM xp_ledger l WHERE l.user_id = r.user_id AND l.source_id = 'lottery-' || d.week_iso) > 1",
-    ),
-    (
-        "counts of unread notifications that differ",
-        "SELECT count(*) FROM user_social_counters c WHERE notifications_unread <>
-             (SELECT count(*) FROM notifications n WHERE n.user_id = c.user_id AND NOT n.read)",
-    ),
-    ("events that nobody consumed", "SELECT count(*) FROM domain_outbox WHERE done_at IS NULL AND consumer IN ('mining', 'gamification', 'games', 'social')"),
-];

@@ -1,0 +1,72 @@
+//! What must hold after a seed, as SQL over the whole database.
+
+/// What must not depend on crashes, nor on how events are cut into batches. Without ids and times of processing.
+pub const COMPARED: [(&str, &str); 10] = [
+    (
+        "xp_ledger",
+        "SELECT user_id, amount, source, source_id, idempotency_key FROM xp_ledger ORDER BY idempotency_key",
+    ),
+    (
+        "user_badges",
+        "SELECT user_id, badge_id, period_key FROM user_badges ORDER BY user_id, badge_id, period_key",
+    ),
+    ("user_gamification", "SELECT g.*, NULL AS updated_at FROM user_gamification g ORDER BY user_id"),
+    ("streak_calendar", "SELECT * FROM streak_calendar ORDER BY user_id, week_iso"),
+    (
+        "personal_bests",
+        "SELECT user_id, timeframe, period_key, best_difficulty, share_time FROM personal_bests ORDER BY 1, 2, 3",
+    ),
+    (
+        "weekly_best_diff",
+        "SELECT btc_address, week_start, user_id, best_difficulty, best_share_time, total_shares FROM weekly_best_diff ORDER BY 1, 2",
+    ),
+    (
+        "user_daily_stats",
+        "SELECT user_id, day, accepted_shares, rejected_shares, best_diff FROM user_daily_stats ORDER BY 1, 2",
+    ),
+    ("lottery_entries", "SELECT * FROM lottery_entries ORDER BY draw_id, leaf_index"),
+    (
+        "lottery_results",
+        "SELECT draw_id, user_id, rank, best_difficulty, total_shares, xp_awarded FROM lottery_results ORDER BY 1, 2",
+    ),
+    ("notifications", "SELECT user_id, subtype, dedupe_key FROM notifications ORDER BY 1, 3"),
+];
+
+/// Each counts what must not be.
+pub const INVARIANTS: [(&str, &str); 8] = [
+    (
+        "sums of experience that differ",
+        "SELECT count(*) FROM user_gamification g WHERE total_xp <> (SELECT coalesce(sum(amount), 0) FROM xp_ledger l WHERE l.user_id = g.user_id)",
+    ),
+    (
+        "shares of players that are not counted once",
+        "SELECT count(*) FROM user_gamification g WHERE total_shares <> (SELECT coalesce(sum(share_count), 0) FROM streak_calendar c WHERE c.user_id = g.user_id)",
+    ),
+    (
+        "events whose ledger and archive differ",
+        "SELECT abs((SELECT count(*) FROM ingest_ledger) - (SELECT count(*) FROM mining_events))",
+    ),
+    (
+        "awards without their grant",
+        "SELECT count(*) FROM user_badges b JOIN badge_definitions d ON d.id = b.badge_id WHERE NOT EXISTS
+             (SELECT FROM xp_ledger l WHERE l.user_id = b.user_id AND l.source = 'badge' AND l.source_id = d.slug)",
+    ),
+    (
+        "shares paid although the week was not active",
+        "SELECT count(*) FROM xp_ledger l WHERE source = 'streak' AND NOT EXISTS
+             (SELECT FROM streak_calendar c WHERE c.user_id = l.user_id AND c.is_active AND l.source_id = 'streak-' || c.week_iso)",
+    ),
+    (
+        "results that were not paid once",
+        "SELECT count(*) FROM lottery_results r JOIN lottery_draws d ON d.id = r.draw_id
+         WHERE xp_awarded > 0 AND NOT EXISTS (SELECT FROM users u WHERE u.id = r.user_id AND u.is_banned)
+           AND NOT EXISTS (SELECT FROM audit_log a WHERE a.action = 'admin.user_banned' AND a.resource_id = r.user_id::TEXT)
+           AND (SELECT count(*) FROM xp_ledger l WHERE l.user_id = r.user_id AND l.source_id = 'lottery-' || d.week_iso) <> 1",
+    ),
+    (
+        "counts of unread notifications that differ",
+        "SELECT count(*) FROM user_social_counters c WHERE notifications_unread <>
+             (SELECT count(*) FROM notifications n WHERE n.user_id = c.user_id AND NOT n.read)",
+    ),
+    ("events that nobody consumed", "SELECT count(*) FROM domain_outbox WHERE done_at IS NULL AND consumer IN ('mining', 'gamification', 'games', 'social')"),
+];
