@@ -1,31 +1,14 @@
 #!/usr/bin/env bash
 # Checks what watches the game: the configurations of Prometheus and Alertmanager, the alerts, their rule tests;
 # and that every alert has a severity, a summary, a description, a runbook that exists, and a test by name that
-# shows it firing and one that shows it quiet. Installs promtool and amtool from Debian when they are missing.
+# shows it firing and one that shows it quiet. Needs promtool and amtool: `make alerts-check` installs them.
 # Usage: scripts/alerts-check.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=()
-command -v promtool >/dev/null || packages+=(prometheus)
-command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
-if [ ${#packages[@]} -gt 0 ]; then
-    echo "Installing: ${packages[*]}"
-    if ! command -v apt-get >/dev/null; then
-        echo "This script installs with apt-get. On this system, install by hand what holds promtool and amtool" \
-            "(Prometheus 2.42 or newer, Alertmanager 0.25 or newer)." >&2
-        exit 1
-    fi
-    sudo=()
-    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}"
-    # Only the tools are wanted, not the servers that Debian starts with them.
-    if [ -d /run/systemd/system ]; then
-        "${sudo[@]}" systemctl disable --now --quiet "${packages[@]}"
-    fi
-fi
+for tool in promtool amtool; do
+    command -v "$tool" >/dev/null || { echo "alerts-check: $tool is missing: scripts/setup.sh alerts" >&2; exit 1; }
+done
 
 dir=backend/monitoring/prometheus
 shopt -s nullglob

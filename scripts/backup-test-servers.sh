@@ -62,7 +62,8 @@ sql() {
     PGOPTIONS='-c client_min_messages=warning' PGTZ=UTC PGPASSWORD=$password \
         "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h 127.0.0.1 -U "$1" -p "$2" -d "${3:-tbg}"
 }
-# cluster NAME PORT: a new one, with an empty database tbg.
+# cluster NAME PORT SETTINGS [OPTIONS]: a new one, with an empty database tbg. OPTIONS are those of the server's
+# command line, which are in no file of the data folder.
 cluster() {
     local data=$pg/$1
     (umask 077 && echo "$password" >"$pg/password")
@@ -78,7 +79,7 @@ shared_buffers = 64MB
 $3
 CONF
     clusters+=("$data")
-    as_server "$bin/pg_ctl" -D "$data" -l "$pg/$1.log" -w start >>"$dir/log"
+    as_server "$bin/pg_ctl" -D "$data" -l "$pg/$1.log" -o "${4:-}" -w start >>"$dir/log"
     sql postgres "$2" postgres <<<"CREATE DATABASE tbg TEMPLATE template0 ENCODING 'UTF8'"
 }
 start_redis() {

@@ -8,10 +8,14 @@ source "$here/backup-lib.sh"
 [ $# -ge 1 ] && [ -x "$1" ] || die "usage: $0 PATH/TO/tbg [RESULT-FILE]" "make backup-test builds it"
 tbg=$(realpath "$1")
 results=${2:-$here/../backend/results/backup.txt}
+"$here/setup.sh" backup
 pg_bin '' pg_dump pg_basebackup initdb pg_ctl psql pg_restore
-command -v redis-server redis-cli >/dev/null || die "Redis is missing" "scripts/setup.sh"
 
 source "$here/backup-test-servers.sh"
+# restore.sh with the tools of a small image, such as that of the database in production.
+mkdir "$pg/small"
+busybox --install -s "$pg/small"
+restore_in_small_image() { as_server env PATH="$pg/small:$PATH" "$pg/scripts/restore.sh" "$@"; }
 
 # --- the table ----------------------------------------------------------------------------------------------
 table=() failed=0 clock=0
@@ -42,9 +46,10 @@ version=$("$bin/postgres" -V | awk '{ print $3 }')
 say "starting PostgreSQL $version and Redis, in $dir"
 began=$(now)
 source_port=$(free_port)
+# As in production, where the configuration is no part of a base backup.
 cluster source "$source_port" "archive_mode = on
 archive_timeout = 300
-archive_command = '$pg/scripts/backup.sh wal-archive %p %f $backups'"
+archive_command = '$pg/scripts/backup.sh wal-archive %p %f $backups'" '-c max_connections=200 -c max_worker_processes=12'
 redis_port=$(free_port)
 mkdir "$dir/redis"
 {
@@ -124,16 +129,21 @@ begin
 pitr_port=$(free_port)
 clusters+=("$pg/pitr")
 to_target=(pitr --base "$first_base" --wal "$backups/wal" --to "$target" --data-dir "$pg/pitr")
-code=$(status restore "${to_target[@]}" --start "$pitr_port")
+code=$(status restore_in_small_image "${to_target[@]}" --start "$pitr_port")
 pitr_seconds=$(took)
 has_row() { sql postgres "$pitr_port" <<<"SELECT count(*) FROM users WHERE btc_address = '$1'"; }
-check "point in time: the cluster recovers" 0 "$code" "$pitr_seconds"
+check "point in time, by the tools of a small image: it recovers" 0 "$code" "$pitr_seconds"
+limits="SELECT concat_ws(' ', current_setting('max_connections'), current_setting('max_worker_processes'))"
+check "point in time: the limits are those of the source" "200 12" "$(sql postgres "$pitr_port" <<<"$limits")"
 check "point in time: the row before the moment is there" 1 "$(has_row pitr-a)"
 check "point in time: the row after the moment is not" 0 "$(has_row pitr-b)"
 check "point in time: it takes writes" 1 \
     "$(sql postgres "$pitr_port" <<<"INSERT INTO users (btc_address) VALUES ('pitr-c') RETURNING 1")"
 check "point in time: a folder that is not empty is refused" refused \
     "$(refused "is not empty" restore "${to_target[@]}")"
+no_time=(pitr --base "$first_base" --wal "$backups/wal" --to '2026-02-30 00:00:00' --data-dir "$pg/none")
+check "point in time: the 30th of February is refused" "refused refused" \
+    "$(refused "is no time" restore "${no_time[@]}") $(refused "is no time" restore_in_small_image "${no_time[@]}")"
 as_server "$bin/pg_ctl" -D "$pg/pitr" -m immediate stop >>"$dir/log"
 begin
 clusters+=("$pg/latest")

@@ -8,22 +8,29 @@ usage() {
 Usage:
   restore.sh dump FILE.dump --target-url-file FILE
       Into an empty database; FILE holds its URL, with a superuser: roles and owners come back too.
-      Refuses a database that has any table. Make one first:  createdb --encoding=UTF8 --template=template0 tbg
-      Compares the rows of every table with the manifest, and adds `system.restored` to the audit log.
+      Refuses a database that has any table. Compares the rows of every table with the manifest, and adds
+      `system.restored` to the audit log.
+      A new cluster needs a database and the logins first, because a dump holds no passwords:
+          createdb --encoding=UTF8 --template=template0 tbg
+          psql … the CREATE ROLE lines of backend/deploy/db-init.sql
+      A cluster that the service `db` made on a new volume has both: restore into its database tbg.
+      Roles that are still missing are made without a login.
 
   restore.sh pitr --base DIR --wal DIR --to 'TIME' --data-dir DIR [--start PORT]
-      The whole cluster as it was at TIME (UTC unless it says otherwise; `latest` is all that was archived), into
-      an empty folder. --base is one folder base-…, the newest that was complete before TIME; --wal is the folder
-      wal. Run it as the user of PostgreSQL. Without --start it starts nothing and prints the command that does.
+      The whole cluster as it was at TIME (2026-03-03 14:05:00, in UTC or with an offset such as +01:00; `latest`
+      is all that was archived), into an empty folder. --base is one folder base-…, the newest that was complete
+      before TIME; --wal is the folder wal. Run it as the user of PostgreSQL. Without --start it starts nothing
+      and prints the command that does. Roles and passwords are those of that time.
 
 Which one? Somebody deleted or changed rows: pitr to the moment before. The machine is gone: pitr --to latest.
 The WAL is damaged, or PostgreSQL gets a new major version: dump.
 
-Afterwards: give the roles their logins again (ALTER ROLE tbg_app LOGIN PASSWORD …; a dump holds no password),
-run `tbg audit verify --anchor SEAL:HASH` with the audit head of a manifest, then start the program.
+Afterwards: run `tbg audit verify --anchor SEAL:HASH` with the audit head of a manifest, then start the program.
+backend/docs/runbooks/Restore.md has each command for the production stack.
 
 Examples:
-  restore.sh dump /backups/tbg-20260301T020000Z.dump --target-url-file /run/secrets/restore_url
+  restore.sh dump /backups/tbg-20260301T020000Z.dump --target-url-file FILE
+      with postgres://postgres@/tbg?host=/var/run/postgresql in FILE: the superuser, over the socket
   restore.sh pitr --base /backups/base-20260301T030000Z --wal /backups/wal --to '2026-03-03 14:05:00' \
       --data-dir /var/lib/postgresql/restored
 HELP
@@ -32,21 +39,39 @@ HELP
 source "$(dirname "${BASH_SOURCE[0]}")/backup-lib.sh"
 
 sql() { "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 "$@"; }
-seconds_since() { awk -v from="$1" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }'; }
+# The tools of a small image (busybox) must do: `date` without zones and fractions, `sha256sum` without long options.
+now() { echo "${EPOCHREALTIME/,/.}"; }
+seconds_since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
+
+# in_utc TIME: the same moment as PostgreSQL writes it, in UTC. Fails when it is no time.
+in_utc() {
+    local day='([0-9]{4}-[0-9]{2}-[0-9]{2})' clock='([0-9]{2}:[0-9]{2})(:[0-9]{2})?' fraction='(\.[0-9]{1,6})?'
+    local zone='(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)?' seconds
+    [[ $1 =~ ^$day[\ T]$clock$fraction\ ?$zone$ ]] || return 1
+    day=${BASH_REMATCH[1]} clock=${BASH_REMATCH[2]}${BASH_REMATCH[3]:-:00} fraction=${BASH_REMATCH[4]}
+    zone=${BASH_REMATCH[5]//[:ZUTC]/}
+    seconds=$(date -u -d "$day $clock" +%s 2>/dev/null) || return 1
+    # Some would take 30 February for 2 March.
+    [ "$(date -u -d "@$seconds" '+%F %T')" = "$day $clock" ] || return 1
+    if [ -n "$zone" ]; then
+        zone=${zone}00
+        seconds=$((seconds - ${zone:0:1}(10#${zone:1:2} * 3600 + 10#${zone:3:2} * 60)))
+    fi
+    echo "$(date -u -d "@$seconds" '+%F %T')$fraction+00"
+}
 
 # check_sums DIR NAME…: these files are as they were written.
 check_sums() {
-    local dir=$1 name line lines=
+    local dir=$1 name line sum
     shift
     [ -r "$dir/SHA256SUMS" ] ||
         die "$dir has no SHA256SUMS, so nobody knows whether the backup is whole" "copy SHA256SUMS along with it"
     for name in "$@"; do
         line=$(grep "  $name\$" "$dir/SHA256SUMS") ||
             die "SHA256SUMS does not name $name: it was not finished, or comes from elsewhere" "take another backup"
-        lines+=$line$'\n'
+        sum=$(sha256sum <"$dir/$name") && [ "${sum%% *}" = "${line%% *}" ] ||
+            die "$name is not as it was written; nothing was restored" "take another backup: backup.sh verify $dir"
     done
-    (cd "$dir" && sha256sum --check --quiet --strict - <<<"${lines%$'\n'}" >&2) ||
-        die "the backup is not as it was written; nothing was restored" "take another one: backup.sh verify $dir"
 }
 
 # Shows how far pg_restore is; its other words pass.
@@ -57,7 +82,7 @@ progress() {
 
 restore_dump() {
     local file='' url_file='' dir name manifest differences began answer
-    began=$(date +%s.%N)
+    began=$(now)
     while [ $# -gt 0 ]; do
         case $1 in
             --target-url-file) url_file=${2:-}; shift $(($# > 1 ? 2 : 1)) ;;
@@ -136,8 +161,8 @@ SQL
 }
 
 pitr() {
-    local base='' wal='' to='' data='' port='' began major made path start
-    began=$(date +%s.%N)
+    local base='' wal='' to='' data='' port='' began major made path limits start
+    began=$(now)
     while [ $# -gt 0 ]; do
         case $1 in
             --base) base=${2:-} ;; --wal) wal=${2:-} ;; --to) to=${2:-} ;;
@@ -153,10 +178,11 @@ pitr() {
     [ -r "$base/base.json" ] || die "$base is no base backup" "give one folder base-… of the folder of backups"
     [ -d "$wal" ] || die "$wal is no folder" "give the folder wal of the folder of backups"
     if [ "$to" != latest ]; then
-        to=$(TZ=UTC date -u -d "$to" '+%F %T.%6N+00' 2>/dev/null) ||
-            die "--to is no time" "such as --to '2026-03-03 14:05:00' (UTC), or --to latest"
-        made=$(sed -nE 's/.*"created_at": "([^"]+)".*/\1/p' "$base/base.json")
-        [[ $(date -u -d "$to" +%s) -ge $(date -u -d "$made" +%s) ]] ||
+        to=$(in_utc "$to") || die "--to is no time" "such as --to '2026-03-03 14:05:00' (UTC), or --to latest"
+        made=$(in_utc "$(sed -nE 's/.*"created_at": "([^"]+)".*/\1/p' "$base/base.json")") ||
+            die "$base/base.json does not say when it was made" "take another base backup"
+        # Both to the second, and written alike.
+        [[ ! ${to:0:19} < ${made:0:19} ]] ||
             die "$to lies before the end of this base backup ($made)" "choose an older one, or a later time"
     fi
     [ -e "$wal/$(first_wal "$base")" ] ||
@@ -183,11 +209,16 @@ pitr() {
     # Debian keeps its configuration elsewhere; then the cluster starts with defaults, for this machine's own users.
     [ -e "$data/postgresql.conf" ] || touch "$data/postgresql.conf"
     [ -e "$data/pg_hba.conf" ] || echo 'local all all peer' >"$data/pg_hba.conf"
+    limits=$(source_limits)
     # Archiving is off: two histories must not meet in one archive.
     cat >>"$data/postgresql.auto.conf" <<CONF
 # Written by restore.sh
 restore_command = 'cp "$wal/%f" "%p"'
 archive_mode = off
+# Nobody reads while it recovers: so a limit that was raised after the base backup does not stop it.
+hot_standby = off
+# The limits of its source, whose configuration may lie outside of the data folder.
+$limits
 CONF
     [ "$to" = latest ] || cat >>"$data/postgresql.auto.conf" <<CONF
 recovery_target_time = '$to'
@@ -207,14 +238,26 @@ CONF
     fi
     say "Then: look whether what you want is there, run \`tbg audit verify\` on it, and write the restore down:"
     say "  INSERT INTO audit_log (action, resource_type, resource_id) VALUES ('system.restored', 'cluster', '$to');"
-    say "Before it takes over: in its postgresql.auto.conf, remove restore_command and archive_mode = off; archive"
-    say "into a new folder of backups; take a base backup."
+    say "Before it takes over: remove what this script appended to its configuration; archive into a new folder of"
+    say "backups; take a base backup."
+    say "  sed -i '/^# Written by restore.sh\$/,\$d' $data/postgresql.auto.conf"
 }
 
+control_data() { LC_ALL=C "$bin/pg_controldata" -D "$data"; }
+# What recovery wants no smaller than in the source, as settings.
+source_limits() {
+    local found
+    found=$(control_data | sed -nE '
+        s/^max_prepared_xacts /max_prepared_transactions /
+        s/^max_locks_per_xact /max_locks_per_transaction /
+        s/^(max_[a-z_]+) setting: +([0-9]+)$/\1 = \2/p')
+    [ "$(wc -l <<<"$found")" -eq 5 ] || die "pg_controldata does not name the five limits of $data" "see its output"
+    echo "$found"
+}
 # Starts the cluster and waits until it takes writes.
 recover() {
     "${start[@]}" -o "-p $port" start >&2 || failed_recovery
-    until "$bin/pg_controldata" -D "$data" | grep -q 'cluster state: *in production'; do
+    until control_data | grep -q 'cluster state: *in production'; do
         "$bin/pg_ctl" -D "$data" status >/dev/null || failed_recovery
         sleep 0.1
     done

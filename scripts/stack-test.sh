@@ -31,7 +31,7 @@ export TBG_UPDATE_DELAY=$delay TBG_DOMAIN=thebitcoingame.com
 # A small machine may not allow more.
 limit=$(ulimit -Hn)
 [ "$limit" = unlimited ] || [ "$limit" -ge 65536 ] || export TBG_OPEN_FILES=$limit
-https=https://127.0.0.1:$TBG_HTTPS_PORT
+http=http://127.0.0.1:$TBG_HTTP_PORT https=https://127.0.0.1:$TBG_HTTPS_PORT
 daemon= swarm_is_ours= deployed= load=
 
 cleanup() {
@@ -71,6 +71,7 @@ check() {
 }
 at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'; }
 healthy() { docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_$1" --filter health=healthy; }
+tasks() { docker service ps --no-trunc --filter desired-state=running --format '{{.Name}} {{.ID}}' $(docker service ls -q) | sort; }
 container() { docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_$1" | head -n 1; }
 code() { curl -sk -o /dev/null -m 10 -w '%{http_code}' "$@" || true; }
 # wait_until SECONDS COMMAND…
@@ -169,7 +170,9 @@ serves() { [ "$(code "$https/health")" = 200 ]; }
 
 if ! docker info >/dev/null 2>&1; then
     echo "starting dockerd"
-    dockerd >"$work/dockerd.log" 2>&1 &
+    # With the settings that the stack file asks for. Among mounts of its own, where / is shared, as systemd has it:
+    # node-exporter wants to hear of new ones.
+    unshare --mount --propagation shared dockerd --no-new-privileges --userland-proxy=false >"$work/dockerd.log" 2>&1 &
     daemon=$!
     wait_until 30 docker info >/dev/null 2>&1 || { tail "$work/dockerd.log" >&2; exit 1; }
 fi
@@ -195,8 +198,12 @@ echo
 echo "Docker $version, update delay $delay, health interval ${TBG_HEALTH_INTERVAL:-10s}"
 started=$(now)
 deployed=1
-docker stack deploy --resolve-image never -c backend/docker-compose.prod.yml -c backend/deploy/standin.override.yml "$stack" >"$work/deploy.log" 2>&1 ||
-    { cat "$work/deploy.log" >&2; exit 1; }
+eval "$(backend/deploy/config-versions.sh)"
+deploy() {
+    docker stack deploy --resolve-image never -c backend/docker-compose.prod.yml -c backend/deploy/standin.override.yml "$stack" >"$work/deploy.log" 2>&1 ||
+        { cat "$work/deploy.log" >&2; exit 1; }
+}
+deploy
 if ! wait_until 180 replicas_healthy 2 || ! wait_until 60 serves; then
     row FAIL "2 replicas of the API are healthy" "not within 180 s"
     docker service ls >&2
@@ -215,20 +222,45 @@ check "every other service runs" "$(docker service ls --format '{{.Name}} {{.Rep
 check "ingest and jobs are healthy" "$(healthy ingest | wc -l) and $(healthy jobs | wc -l)" \
     wait_until 60 eval '[ -n "$(healthy ingest)" ] && [ -n "$(healthy jobs)" ]'
 
+# A config is named after its content: an alert that changes restarts Prometheus, and nothing else.
+tasks >"$work/tasks"
+restarted() { tasks | comm -13 "$work/tasks" - | sed "s/^${stack}_//; s/[. ].*//" | sort -u | tr '\n' ' '; }
+ALERTS_YML_VERSION=changed deploy
+wait_until 60 eval '[ "$(restarted)" = "prometheus " ]' || true
+sleep 2
+check "a changed alert restarts" "$(restarted)" test "$(restarted)" = "prometheus "
+
 # -- only one door --------------------------------------------------------------------------------------
 published=$(docker service inspect $(docker service ls -q) -f '{{.Spec.Name}}:{{range .Endpoint.Ports}}{{.PublishedPort}} {{end}}' | grep -E ':[0-9]' | sed "s/^${stack}_//" || true)
 check "only the proxy publishes ports" "$published" test "$published" = "proxy:$TBG_HTTP_PORT $TBG_HTTPS_PORT "
 hidden=
 for path in /metrics /ready /metrics/ //metrics /%6detrics /./ready '/ready?x=1'; do hidden+="$(code --path-as-is "$https$path") "; done
 check "/metrics and /ready are hidden, spellings too" "$hidden" test "$hidden" = "404 404 404 404 404 404 404 "
-check "plain HTTP is sent to HTTPS" "$(code "http://127.0.0.1:$TBG_HTTP_PORT/health")" \
-    test "$(code "http://127.0.0.1:$TBG_HTTP_PORT/health")" = 301
-# Of the seven headers each exactly once: on an answer of the API and on one of the proxy's own.
-headers=
-for path in /health /metrics; do
-    headers+="$(curl -skD- -o /dev/null "$https$path" | grep -icE '^(strict-transport-security|x-content-type-options|x-frame-options|x-xss-protection|referrer-policy|permissions-policy|content-security-policy):') "
-done
-check "seven security headers on /health and on a hidden path" "$headers" test "$headers" = "7 7 "
+check "plain HTTP is sent to HTTPS" "$(code "$http/health")" test "$(code "$http/health")" = 301
+moved=$(curl -sk -o /dev/null -w '%{redirect_url}' "$https/grafana")
+check "/grafana is sent to /grafana/ on the same port" "$moved" test "$moved" = "$https/grafana/"
+# Where Docker's own proxy listens, it lends all clients by IPv6 one address.
+if grep -q '^0*1 ' /proc/net/if_inet6 2>/dev/null; then
+    check "nobody comes in by IPv6 under Docker's own address" "$(code "https://[::1]:$TBG_HTTPS_PORT/health")" \
+        test "$(code "https://[::1]:$TBG_HTTPS_PORT/health")" = 000
+fi
+# answer CURL-ARGUMENT…: status, how many of the seven security headers there are, and the code of an error.
+answer() {
+    curl -ski -m 10 --http1.1 "$@" | tr -d '\r' | awk -F '"' '
+        NR == 1 { split($0, status, " ") }
+        tolower($0) ~ /^(strict-transport-security|x-content-type-options|x-frame-options|x-xss-protection|referrer-policy|permissions-policy|content-security-policy):/ { n++ }
+        /^{"detail":/ { code = " " $8 }
+        END { print status[2] " " n + 0 code }'
+}
+check "seven security headers on an answer of the API" "$(answer "$https/health")" test "$(answer "$https/health")" = "200 7"
+# own EXPECTED CURL-ARGUMENT…: what the proxy says itself has them too, and the shape of the API's errors.
+own() { check "the proxy's own: ${*:2}" "$(answer "${@:2}")" test "$(answer "${@:2}")" = "$1"; }
+own "404 7 NOT_FOUND" "$https/metrics"
+own "405 7 METHOD_NOT_ALLOWED" -X TRACE "$https/health"
+own "405 7 METHOD_NOT_ALLOWED" -X TRACE "$http/health"
+own "501 7 NOT_IMPLEMENTED" -H "Transfer-Encoding: gzip" "$http/health"
+own "301 7 MOVED" "$http/health"
+own "301 7 MOVED" "http://127.0.0.1:$TBG_HTTPS_PORT/health"
 check "a socket without a token is refused by the API" "$(code --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$https/ws")" \
     test "$(code --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$https/ws")" = 401
 
@@ -254,6 +286,9 @@ check "no secret in docker inspect (containers, services, configs)" "$leaks of $
 
 rights=$(docker inspect $(healthy api | head -n 1) -f '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Config.User}} {{.HostConfig.Memory}}')
 check "API: read-only, no capability, 512 MB" "$rights" grep -q '^true \[ALL\] .* 536870912$' <<<"$rights"
+running=$(docker ps -q --filter "label=com.docker.stack.namespace=$stack" | wc -l)
+bound=$(for id in $(docker ps -q --filter "label=com.docker.stack.namespace=$stack"); do docker exec "$id" cat /proc/1/status; done | grep -c '^NoNewPrivs:[[:space:]]*1$' || true)
+check "no new privileges (/etc/docker/daemon.json)" "$bound of $running containers" test "$bound" -eq "$running"
 
 # -- what the parts say of each other ---------------------------------------------------------------------
 in_db() { docker exec -u postgres "$(container db)" psql -XAtqU postgres -d tbg -c "$1"; }
@@ -261,8 +296,11 @@ archived() { [ "$(in_db "SELECT archived_count > 0 AND failed_count = 0 FROM pg_
 in_db "SELECT pg_switch_wal()" >/dev/null || true
 wait_until 30 archived || true
 check "the write-ahead log is archived" "$(in_db "SELECT archived_count || ' archived, ' || failed_count || ' failed' FROM pg_stat_archiver")" archived
-dump=$(docker exec "$(container backup)" /backup.sh 2>&1 | tail -n 1 || true)
-check "the backup service makes its dump" "$(tr -d '\r' <<<"$dump")" grep -q '\.dump$' <<<"$dump"
+# By name: without one, it would wait for 03:00 on a Sunday.
+dump=$(docker exec "$(container backup)" /backup.sh dump 2>&1 | tail -n 1 || true)
+check "the backup service makes its dump" "$dump" grep -q '^/backups/.*\.dump$' <<<"$dump"
+base=$(docker exec "$(container backup)" /backup.sh base 2>&1 | tail -n 1 || true)
+check "and its base backup" "$base" grep -q '^/backups/base-' <<<"$base"
 powers=$(in_db "SELECT string_agg(DISTINCT usename, ' ') FROM pg_stat_activity WHERE application_name IS NOT NULL AND datname = 'tbg' AND usename LIKE 'tbg%'")
 check "the program is no owner of its tables" "logins: $powers" eval '[[ " $powers " == *" tbg_service "* && $powers != *owner* ]]'
 targets() { docker exec "$(container prometheus)" promtool query instant http://localhost:9090 "$1" 2>/dev/null | sed -nE 's/.*=> ([0-9]+) .*/\1/p' || true; }
@@ -341,6 +379,25 @@ codes=
 for n in $(seq 40); do codes+="$(code -H "X-Forwarded-For: 203.0.113.$n" -H "Forwarded: for=203.0.113.$n" "$https/version") "; done
 check "made-up X-Forwarded-For does not help against the limit" "$(tr ' ' '\n' <<<"$codes" | grep . | sort | uniq -c | awk '{ printf "%s x %s  ", $1, $2 }')" \
     eval '[ "$(grep -o 429 <<<"$codes" | wc -l)" -ge 10 ]'
+
+# -- no token in the log of the proxy -------------------------------------------------------------------------
+# While the last replica stops, and when there is none: both are errors that nginx writes with the whole request.
+secret=$(openssl rand -hex 16) known=$(openssl rand -hex 16)
+docker service scale --detach "${stack}_api=0" >/dev/null
+codes=
+for _ in $(seq 60); do
+    codes+="$(code "$https/ws?token=$secret") $(code "$https/health?$known") "
+    sleep 0.2
+done
+own "503 7 SERVICE_UNAVAILABLE" "$https/health"
+# The access log is written once a second.
+sleep 2
+docker logs "$(container proxy)" >"$work/proxy.log" 2>&1
+tokens=$(grep -cF -e "$secret" -e "$(cat "$work/token")" "$work/proxy.log" || true)
+errors=$(grep -c "\[error\].*$known" "$work/proxy.log" || true)
+sockets_seen=$(grep -c '"path":"/ws","status":503' "$work/proxy.log" || true)
+check "tokens of /ws in the proxy's log while the API is gone" "$tokens; other errors $errors, /ws with 503 $sockets_seen times" \
+    eval '[ "$tokens" -eq 0 ] && [ -s "$work/token" ] && [ "$errors" -gt 0 ] && [ "$sockets_seen" -gt 0 ]'
 
 {
     echo "Stack test of $(date -u +%FT%TZ), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"

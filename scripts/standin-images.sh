@@ -154,9 +154,12 @@ while true; do
 done
 SCRIPT
     chmod 755 "$work/backup/init.sh"
+    # Not the client alone: a base backup is followed by pg_archivecleanup, which comes with the server.
     image backup <<'DOCKERFILE'
 FROM tbg-standin/base
-RUN apt-get install -y -qq postgresql-client >/dev/null
+RUN apt-get install -y -qq postgresql-common >/dev/null \
+ && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf \
+ && apt-get install -y -qq postgresql >/dev/null
 COPY init.sh /init.sh
 CMD ["/init.sh"]
 DOCKERFILE

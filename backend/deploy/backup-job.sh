@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
 # What the backup service runs at SCHEDULE (02:00 UTC): the dump; on Sundays, at 03:00, also the base backup.
 # Mounted over the image's own /backup.sh, whose dumps have no manifest and no checksums.
+# By hand: /backup.sh dump or /backup.sh base makes this one, at once, whatever day it is.
 set -euo pipefail
-backup=(bash /usr/local/lib/tbg/backup.sh)
+dump() { bash /usr/local/lib/tbg/backup.sh dump --url-file /run/secrets/backup_url --to /backups --keep-days 7; }
+base() { bash /usr/local/lib/tbg/backup.sh base --url-file /run/secrets/backup_url --to /backups --keep 2; }
+case ${1:-} in
+    '') ;;
+    dump | base) "$1"; exit ;;
+    *) echo "usage: /backup.sh [dump|base]" >&2 && exit 2 ;;
+esac
 # One failure must not prevent the other.
 failed=0
-"${backup[@]}" dump --url-file /run/secrets/backup_url --to /backups --keep-days 7 || failed=1
+dump || failed=1
 if [ "$(date -u +%u)" = 7 ]; then
     wait=$(($(date -u -d 'today 03:00' +%s) - $(date -u +%s)))
     [ "$wait" -le 0 ] || sleep "$wait"
-    "${backup[@]}" base --url-file /run/secrets/backup_url --to /backups --keep 2 || failed=1
+    base || failed=1
 fi
 exit "$failed"

@@ -1,5 +1,7 @@
 -- Roles of the production database. Run once, by the image, as the superuser `postgres` in the database tbg,
 -- when the data folder is new. Passwords come from secret files: in no environment, in no list of processes.
+-- Before a dump goes into a cluster that this stack did not make, only the lines with CREATE ROLE run: see
+-- docs/runbooks/Restore.md.
 --
 --   tbg_owner    owns database and tables, runs `tbg migrate`; no superuser
 --   tbg_app      no login: the rights of the program (migrations 0006 and 0009 grant them)
