@@ -24,12 +24,17 @@ pub const COMPARED: [(&str, &str); 10] = [
         "user_daily_stats",
         "SELECT user_id, day, accepted_shares, rejected_shares, best_diff FROM user_daily_stats ORDER BY 1, 2",
     ),
-    ("lottery_entries", "SELECT * FROM lottery_entries ORDER BY draw_id, leaf_index"),
+    (
+        "lottery_draws",
+        "SELECT week_iso, status, total_participants, total_shares, sum_best_difficulty, winner_user_id, merkle_root, seal
+         FROM lottery_draws ORDER BY week_start",
+    ),
     (
         "lottery_results",
-        "SELECT draw_id, user_id, rank, best_difficulty, total_shares, xp_awarded FROM lottery_results ORDER BY 1, 2",
+        "SELECT week_iso, user_id, rank, best_difficulty, r.total_shares, xp_awarded
+         FROM lottery_results r JOIN lottery_draws d ON d.id = r.draw_id ORDER BY 1, 2",
     ),
-    ("notifications", "SELECT user_id, subtype, dedupe_key FROM notifications ORDER BY 1, 3"),
+    ("notifications", "SELECT user_id, subtype, title, description FROM notifications ORDER BY 1, 2, 3, 4"),
 ];
 
 /// Each counts what must not be.
