@@ -198,11 +198,10 @@ echo
 echo "Docker $version, update delay $delay, health interval ${TBG_HEALTH_INTERVAL:-10s}"
 started=$(now)
 deployed=1
+stack_deploy() { docker stack deploy --resolve-image never -c backend/docker-compose.prod.yml -c backend/deploy/standin.override.yml "$stack"; }
+check "without the versions of configs nothing is deployed" "$(stack_deploy 2>&1 | tail -n 1 | grep -o 'see the head of this file')" test -z "$(docker service ls -q)"
 eval "$(backend/deploy/config-versions.sh)"
-deploy() {
-    docker stack deploy --resolve-image never -c backend/docker-compose.prod.yml -c backend/deploy/standin.override.yml "$stack" >"$work/deploy.log" 2>&1 ||
-        { cat "$work/deploy.log" >&2; exit 1; }
-}
+deploy() { stack_deploy >"$work/deploy.log" 2>&1 || { cat "$work/deploy.log" >&2; exit 1; }; }
 deploy
 if ! wait_until 180 replicas_healthy 2 || ! wait_until 60 serves; then
     row FAIL "2 replicas of the API are healthy" "not within 180 s"

@@ -338,7 +338,13 @@ impl App {
         .expect("jobs");
         let ranking = Ranking::new(self.redis.manager());
         jobs.extend(tbg_games::jobs(&self.cycle(), &ranking, &clock).expect("jobs"));
-        jobs.extend(tbg_gamification::jobs(&self.db.pool, &clock, &self.bus).expect("jobs"));
+        let parts = tbg_gamification::JobParts {
+            pool: self.db.pool.clone(),
+            clock: Arc::clone(&clock),
+            bus: self.bus.clone(),
+            redis: self.redis.manager(),
+        };
+        jobs.extend(tbg_gamification::jobs(&parts).expect("jobs"));
         jobs.extend(tbg_social::jobs(&self.db.pool, &clock).expect("jobs"));
         let job = jobs.iter().find(|job| job.name() == name).unwrap_or_else(|| panic!("no job {name}"));
         job.run(self.clock.now()).await.expect(name);

@@ -101,6 +101,8 @@ impl Consumer {
                     consumed += 1;
                 }
                 Err(error) => {
+                    // At once: a rollback that is left to the pool keeps the consumer's turn meanwhile.
+                    tx.rollback().await?;
                     let (consumer, topic) = (self.handler.consumer(), &event.topic);
                     tracing::error!(
                         consumer,

@@ -15,7 +15,7 @@ use tbg_core::period::IsoWeek;
 
 use crate::metrics;
 use crate::rules::lottery::{
-    self, Entry, NO_SEAL, SaltKey, by_rank, hex, percentile, percentile_hundredths, tree, xp_of,
+    self, Entry, Hash, NO_SEAL, SaltKey, above, by_rank, hex, percentile, percentile_hundredths, tree, xp_of,
 };
 use crate::store::{self, Committed, DrawState, EntryRow, Frozen, ResultRow};
 
@@ -217,9 +217,8 @@ impl Cycle {
             .try_collect()
             .await?;
         committed.sort_unstable_by_key(|entry| entry.commitment);
-        let leaves = committed.iter().map(|entry| entry_of(entry).leaf(week)).collect();
-        let levels = tree(leaves);
-        let root = levels.last().and_then(|level| level.first()).copied().context("a tree has a root")?;
+        let leaves: Vec<Hash> = committed.iter().map(|entry| entry_of(entry).leaf(week)).collect();
+        let root = write_tree(conn, draw.id, leaves).await?;
         let previous_seal = match store::previous(conn, draw.week_start).await? {
             Some((_, Some(seal))) => seal.try_into().ok().context("a seal has 32 bytes")?,
             _ => NO_SEAL,
@@ -232,10 +231,6 @@ impl Cycle {
             seal: lottery::seal(&previous_seal, week, committed.len() as u64, &root),
             key_id: self.key.id(),
         };
-        if !committed.is_empty() {
-            store::insert_levels(conn, draw.id, &levels).await?;
-        }
-        drop(levels);
         store::insert_entries(conn, draw.id, &committed, |user| self.key.salt(week, user)).await?;
         store::set_frozen(conn, draw.id, &frozen, now).await?;
         let details = json!({
@@ -267,6 +262,23 @@ impl Cycle {
         tx.commit().await?;
         self.bus.publish(&messages).await;
         Ok("completed")
+    }
+}
+
+/// Writes the tree over the leaves level by level, never holding more than two. Returns its root; of nothing there
+/// are no levels.
+async fn write_tree(conn: &mut PgConnection, draw: i64, leaves: Vec<Hash>) -> anyhow::Result<Hash> {
+    if leaves.is_empty() {
+        return tree(leaves).pop().and_then(|level| level.first().copied()).context("a tree has a root");
+    }
+    let (mut number, mut level) = (0, leaves);
+    loop {
+        store::insert_level(conn, draw, number, &level).await?;
+        if let [root] = level.as_slice() {
+            return Ok(*root);
+        }
+        level = above(&level);
+        number += 1;
     }
 }
 

@@ -14,7 +14,7 @@ use tbg_core::live::LiveMessage;
 use tbg_core::outbox::{self, Pending};
 use tbg_core::text::with_commas;
 
-use crate::rules::causes::{Cause, Fold, Grant};
+use crate::rules::causes::{Cause, Fold, Grant, adjustment_key};
 use crate::store::{self, Wanted};
 use crate::{metrics, tell};
 
@@ -240,7 +240,7 @@ fn causes_of(event: &Pending) -> anyhow::Result<Vec<Caused>> {
             let grant = Grant {
                 amount: change.amount,
                 source: "adjustment",
-                key: format!("adjustment:{}", change.reference),
+                key: adjustment_key(&change.reference),
                 source_id: change.reference,
                 description: change.reason,
             };
@@ -248,10 +248,8 @@ fn causes_of(event: &Pending) -> anyhow::Result<Vec<Caused>> {
         }
         // Known, and of no effect here.
         "CoopJoined" | "GamePlayed" => Vec::new(),
-        topic => {
-            tracing::warn!(topic, "not an event for the game");
-            Vec::new()
-        }
+        // What is not understood is not done: it waits in the outbox for a program that knows it.
+        topic => anyhow::bail!("{topic} is not an event for the game"),
     })
 }
 

@@ -1,16 +1,19 @@
 //! Scheduled work (contract `gamification.md` §6). Jobs tell and check; no rule needs them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use tbg_core::jobs::Job;
 use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
 use tbg_core::outbox::{self, DomainEvent};
 use tbg_core::period::IsoWeek;
 use tbg_core::progress::live_streak;
+use tbg_core::redis::Redis;
+use tbg_core::told;
 use tbg_core::{Clock, UserId};
 
 use crate::metrics;
@@ -23,27 +26,45 @@ const CHUNK: i64 = 1_000;
 const CHECKED: TimeDelta = TimeDelta::hours(26);
 /// Weeks before the current one in which a streak that is alive was last active: one, and one per freeze.
 const ALIVE_WEEKS: u32 = 3;
+/// While shares come later than that, the week that has closed may still get some.
+const MAX_INGEST_LAG_SECONDS: f64 = 600.0;
+/// How often the lag is looked at, and until when in the week.
+const LAG_STEP: Duration = Duration::from_secs(300);
+const LAG_WAIT: TimeDelta = TimeDelta::hours(6);
+
+/// What the jobs stand on.
+#[derive(Clone)]
+pub struct JobParts {
+    /// The primary database.
+    pub pool: PgPool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Publishes live events.
+    pub bus: LiveBus,
+    /// Where all processes tell how far ingest lags.
+    pub redis: Redis,
+}
 
 /// The jobs of the game.
 ///
 /// # Errors
 /// Never in practice: when a schedule does not parse.
-pub fn jobs(pool: &PgPool, clock: &Arc<dyn Clock>, bus: &LiveBus) -> anyhow::Result<Vec<Job>> {
+pub fn jobs(parts: &JobParts) -> anyhow::Result<Vec<Job>> {
     macro_rules! job {
-        ($name:literal, $schedule:literal, |$pool:ident, $now:ident, $bus:ident, $at:ident| $work:expr) => {{
-            let (pool, clock, bus) = (pool.clone(), Arc::clone(clock), bus.clone());
+        ($name:literal, $schedule:literal, |$parts:ident, $at:ident| $work:expr) => {{
+            let parts = parts.clone();
             Job::new($name, $schedule, move |$at| {
-                let ($pool, $now, $bus) = (pool.clone(), clock.now(), bus.clone());
+                let $parts = parts.clone();
                 async move { $work.await }
             })?
         }};
     }
     Ok(vec![
-        job!("streak_warning", "0 18 * * SUN", |pool, now, bus, at| warn(&pool, &bus, at, now)),
-        job!("streak_week_close", "15 0 * * MON", |pool, now, bus, at| close_week(&pool, &bus, at, now)),
-        job!("badge_stats", "20 * * * *", |pool, now, _bus, _at| keep_statistics(&pool, now)),
-        job!("gamification_check", "40 3 * * *", |pool, now, _bus, _at| async {
-            check(&pool, Some(now - CHECKED)).await.map(drop)
+        job!("streak_warning", "0 18 * * SUN", |parts, at| warn(&parts, at)),
+        job!("streak_week_close", "15 0 * * MON", |parts, at| close_week(&parts, at)),
+        job!("badge_stats", "20 * * * *", |parts, _at| keep_statistics(&parts.pool, parts.clock.now())),
+        job!("gamification_check", "40 3 * * *", |parts, _at| async {
+            check(&parts.pool, Some(parts.clock.now() - CHECKED)).await.map(drop)
         }),
     ])
 }
@@ -57,12 +78,12 @@ pub async fn keep_statistics(pool: &PgPool, now: DateTime<Utc>) -> anyhow::Resul
 }
 
 /// Whoever's streak is alive and who has not mined this week is told on Sunday evening; never after the week.
-async fn warn(pool: &PgPool, bus: &LiveBus, at: DateTime<Utc>, now: DateTime<Utc>) -> anyhow::Result<()> {
-    let week = IsoWeek::of(at);
+async fn warn(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
+    let (week, now) = (IsoWeek::of(at), parts.clock.now());
     if IsoWeek::of(now) != week {
         return Ok(());
     }
-    notify(pool, bus, week, |row| {
+    notify(parts, week, |row| {
         let streak = live_streak(row.current_streak, row.freezes, Some(&row.last_active_week), now);
         (streak.current > 0).then(|| {
             let user = UserId(row.user_id);
@@ -78,14 +99,15 @@ async fn warn(pool: &PgPool, bus: &LiveBus, at: DateTime<Utc>, now: DateTime<Utc
 }
 
 /// Whoever's streak broke or was bridged in the week that has just closed is told.
-async fn close_week(
-    pool: &PgPool,
-    bus: &LiveBus,
-    at: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let closed = IsoWeek::of(at).minus(1);
-    let broken = notify(pool, bus, closed.next(), |row| {
+async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
+    let week = IsoWeek::of(at);
+    let end_of_wait = week.monday().and_time(NaiveTime::MIN).and_utc() + LAG_WAIT;
+    while parts.clock.now() < end_of_wait && ingest_lag(parts).await > MAX_INGEST_LAG_SECONDS {
+        tracing::info!(week = %week.minus(1), "ingest lags: the week is closed later");
+        tokio::time::sleep(LAG_STEP).await;
+    }
+    let (closed, now) = (week.minus(1), parts.clock.now());
+    let broken = notify(parts, week, |row| {
         let last = IsoWeek::parse(&row.last_active_week)?;
         let missed = closed.weeks_since(last);
         let (freezes, user) = (i64::from(row.freezes), UserId(row.user_id));
@@ -105,6 +127,12 @@ async fn close_week(
     Ok(())
 }
 
+/// How far ingest is behind, in seconds. While Redis is away it gets no shares at all.
+async fn ingest_lag(parts: &JobParts) -> f64 {
+    let known = told::ask(&mut parts.redis.clone(), parts.clock.now()).await;
+    known.map_or(f64::INFINITY, |known| known.ingest_lag_seconds)
+}
+
 /// What one user is told.
 struct Notice {
     events: Vec<DomainEvent>,
@@ -114,15 +142,14 @@ struct Notice {
 
 /// Tells users whose streak was last active in the weeks before `week`. Returns how many were told live.
 async fn notify(
-    pool: &PgPool,
-    bus: &LiveBus,
+    parts: &JobParts,
     week: IsoWeek,
     notice: impl Fn(&StreakRow) -> Option<Notice>,
 ) -> anyhow::Result<usize> {
     let weeks: Vec<String> = (1..=ALIVE_WEEKS + 1).map(|back| week.minus(back).to_string()).collect();
     let (mut after, mut told) = (0, 0);
     loop {
-        let mut tx = pool.begin().await?;
+        let mut tx = parts.pool.begin().await?;
         let rows = store::streaks(&mut tx, &weeks, after, CHUNK).await.context("streaks")?;
         let Some(last) = rows.last() else { return Ok(told) };
         after = last.user_id;
@@ -140,13 +167,13 @@ async fn notify(
         // A run that is repeated finds its notices written, and tells nobody twice.
         if written > 0 {
             told += messages.len();
-            bus.publish(&messages).await;
+            parts.bus.publish(&messages).await;
         }
     }
 }
 
-/// Checks users whose state changed since, all without `since`, and puts right what differs. Returns how many
-/// fields were wrong.
+/// Checks users whose state changed since, all without `since`, and puts right what differs. Only who differs is
+/// locked. Returns how many fields were wrong.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -156,17 +183,22 @@ pub async fn check(pool: &PgPool, since: Option<DateTime<Utc>>) -> anyhow::Resul
         let users = store::page_of_changed(pool, since, after, CHUNK).await?;
         let Some(last) = users.last() else { return Ok(wrong) };
         after = *last;
-        let mut tx = pool.begin().await?;
-        let drifts = store::repair(&mut tx, &users).await?;
+        let mut conn = pool.acquire().await?;
+        let differing = store::differing(&mut conn, &users).await?;
+        if differing.is_empty() {
+            continue;
+        }
+        let users: Vec<i64> = differing.iter().map(|mended| mended.player.user.0).collect();
+        let mut tx = conn.begin().await?;
+        let repaired = store::repair(&mut tx, &users).await?;
         tx.commit().await?;
-        for drift in drifts {
-            wrong += 1;
-            metrics::drift(drift.field);
-            tracing::error!(
-                user = drift.user_id,
-                field = drift.field,
-                "state differed from its sources and was repaired"
-            );
+        for mended in repaired {
+            for field in mended.fields {
+                wrong += 1;
+                metrics::drift(field);
+                let user = mended.player.user;
+                tracing::error!(%user, field, "state differed from its sources and was repaired");
+            }
         }
     }
 }

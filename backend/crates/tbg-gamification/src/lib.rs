@@ -34,13 +34,16 @@ use tbg_core::redis::Redis;
 use tbg_web::Routes;
 
 pub use crate::consumer::GameEvents;
-pub use crate::jobs::{check, jobs, keep_statistics};
+pub use crate::jobs::{JobParts, check, jobs, keep_statistics};
 pub use crate::operator::{GRANTABLE, adjust_xp, grant_badge, parse_reference};
 pub use crate::reactor::GameReactor;
-use crate::store::BadgeRow;
+use crate::store::{BadgeRow, Earner};
 
-/// How old the catalogue's statistics may be.
+/// How old the catalogue's statistics and the newest earners may be.
 const BADGES_TTL: Duration = Duration::from_secs(30);
+
+/// Badges whose earners are kept.
+const BADGES_MAX: u64 = 1_000;
 
 /// What the endpoints stand on.
 pub struct Parts {
@@ -64,6 +67,7 @@ pub struct Inner {
     redis: Redis,
     clock: Arc<dyn Clock>,
     badges: Cache<(), Arc<Vec<BadgeRow>>>,
+    earners: Cache<i32, Arc<Vec<Earner>>>,
 }
 
 impl Deref for Game {
@@ -84,6 +88,7 @@ impl Game {
             redis: parts.redis,
             clock: parts.clock,
             badges: Cache::builder().max_capacity(1).time_to_live(ttl).build(),
+            earners: Cache::builder().max_capacity(BADGES_MAX).time_to_live(ttl).build(),
         }))
     }
 
@@ -96,6 +101,7 @@ impl Game {
     /// Drops what this process keeps.
     pub fn clear_cache(&self) {
         self.badges.invalidate_all();
+        self.earners.invalidate_all();
     }
 }
 

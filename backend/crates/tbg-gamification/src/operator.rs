@@ -1,19 +1,21 @@
 //! What operators may do: badges that only people can verify, corrections (contract `gamification.md` §4.3). Both
-//! are events like any other domain's, so the same reference twice changes nothing.
+//! are events like any other domain's, so the same reference twice changes nothing; when its event has been pruned,
+//! the ledger and the awards remember it.
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tbg_core::UserId;
 use tbg_core::audit::{self, Action, Entry};
 use tbg_core::outbox::{self, DomainEvent};
 
+use crate::rules::causes::adjustment_key;
 use crate::store;
 
 /// Badges that an operator may grant.
 pub const GRANTABLE: [&str; 4] = ["node_runner", "node_pruned", "node_archival", "orange_piller"];
 /// The most that one correction may change.
-const MAX_ADJUSTMENT: i32 = 100_000;
+const MAX_ADJUSTMENT: u32 = 100_000;
 
 /// A reference of an operator: 1 to 64 of letters, digits, `.`, `_`, `-`.
 ///
@@ -28,7 +30,8 @@ pub fn parse_reference(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reports that `user` deserves one of [`GRANTABLE`]. Returns false if the reference was used before.
+/// Reports that `user` deserves one of [`GRANTABLE`]. Returns false if the reference was used before, or the badge
+/// is held already.
 ///
 /// # Errors
 /// When the slug or the user does not fit, or the database does not answer.
@@ -41,18 +44,23 @@ pub async fn grant_badge(pool: &PgPool, user: UserId, slug: &str, reference: &st
         _ => bail!("{slug} is not granted by hand: one of {}", GRANTABLE.join(", ")),
     };
     let details = json!({ "slug": slug, "reference": reference });
-    emit(pool, user, event, Action::AdminBadgeGranted, details).await
+    let mut tx = begin(pool, user).await?;
+    if store::holds(&mut tx, user, slug).await? {
+        return Ok(false);
+    }
+    let written = emit(&mut tx, user, event, Action::AdminBadgeGranted, details).await?;
+    tx.commit().await?;
+    Ok(written)
 }
 
 fn node(user_id: UserId, kind: &'static str, reference: &str) -> DomainEvent {
     DomainEvent::NodeVerified { user_id, kind: kind.into(), reference: reference.to_owned() }
 }
 
-/// Corrects a user's experience. Returns false if the reference was used before. A correction that would make
-/// the sum negative changes nothing.
+/// Corrects a user's experience. Returns false if the reference was used before.
 ///
 /// # Errors
-/// When the amount or the user does not fit, or the database does not answer.
+/// When the amount or the user does not fit, the sum would fall below 0, or the database does not answer.
 pub async fn adjust_xp(
     pool: &PgPool,
     user: UserId,
@@ -60,7 +68,7 @@ pub async fn adjust_xp(
     reference: &str,
     reason: &str,
 ) -> anyhow::Result<bool> {
-    if amount == 0 || amount.abs() > MAX_ADJUSTMENT {
+    if amount == 0 || amount.unsigned_abs() > MAX_ADJUSTMENT {
         bail!("the amount is from -{MAX_ADJUSTMENT} to {MAX_ADJUSTMENT}, and not 0");
     }
     let event = DomainEvent::XpAdjusted {
@@ -70,26 +78,39 @@ pub async fn adjust_xp(
         reason: reason.to_owned(),
     };
     let details = json!({ "amount": amount, "reference": reference, "reason": reason });
-    emit(pool, user, event, Action::AdminXpAdjusted, details).await
+    let mut tx = begin(pool, user).await?;
+    let before = store::adjustable(&mut tx, user, &adjustment_key(reference)).await?;
+    if before.is_used || !emit(&mut tx, user, event, Action::AdminXpAdjusted, details).await? {
+        return Ok(false);
+    }
+    if before.total_xp + i64::from(amount) < 0 {
+        bail!("user {user} has {} XP: {amount} would make it less than 0, nothing changed", before.total_xp);
+    }
+    tx.commit().await?;
+    Ok(true)
 }
 
-/// Writes the event with its audit row.
+/// A transaction that has `user` to itself among operators.
+async fn begin(pool: &PgPool, user: UserId) -> anyhow::Result<Transaction<'static, Postgres>> {
+    let mut tx = pool.begin().await?;
+    if !store::lock_player(&mut tx, user).await? {
+        bail!("user {user} does not exist, is banned or was deleted");
+    }
+    Ok(tx)
+}
+
+/// Writes the event with its audit row. False if there is such an event already.
 async fn emit(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     user: UserId,
     event: DomainEvent,
     action: Action,
     details: serde_json::Value,
 ) -> anyhow::Result<bool> {
-    if !store::is_player(pool, user).await? {
-        bail!("user {user} does not exist, is banned or was deleted");
-    }
-    let mut tx = pool.begin().await?;
-    let written = outbox::write(&mut tx, &[event]).await? > 0;
+    let written = outbox::write(conn, &[event]).await? > 0;
     if written {
         let entry = Entry::new(action, "user").on(user.to_string()).details(details);
-        audit::record(&mut tx, &entry).await.context("audit")?;
+        audit::record(conn, &entry).await.context("audit")?;
     }
-    tx.commit().await?;
     Ok(written)
 }

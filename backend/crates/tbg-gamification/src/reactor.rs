@@ -1,10 +1,10 @@
 //! The game's part in the path of a share (contract `gamification.md` §4.1).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tbg_core::UserId;
 use tbg_core::outbox::DomainEvent;
@@ -105,33 +105,30 @@ impl Reactor for GameReactor {
     }
 }
 
-/// Who in the batch takes part, and in which weeks.
+/// Who in the batch takes part, in which weeks, and who may be given a block.
 fn wanted(batch: &Batch) -> Wanted {
-    let (mut users, mut weeks, mut keys) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let mut wanted = Wanted::default();
     for event in &batch.events {
         let Some(holder) = batch.holder(&event.pool.user).filter(|holder| !holder.is_banned) else {
             continue;
         };
-        match &event.pool.kind {
-            EventKind::ShareSubmitted(share) if share.accepted => {}
-            EventKind::ShareBestDiff { .. } => {}
+        let difficulty = match &event.pool.kind {
+            EventKind::ShareSubmitted(share) if share.accepted => share.sdiff,
+            EventKind::ShareBestDiff { new_best } => *new_best,
             EventKind::BlockFound(_) => {
-                // A block may be known from an earlier event: its day is near.
-                for days in -1..=1 {
-                    let day = (event.pool.ts + TimeDelta::days(days)).date_naive();
-                    keys.push((holder.id, format!("block:{}:{day}", holder.id)));
-                }
-                users.insert(holder.id, holder.is_test);
+                wanted.users.insert(holder.id, holder.is_test);
+                wanted.finders.insert(holder.id);
                 continue;
             }
             _ => continue,
-        }
-        users.insert(holder.id, holder.is_test);
+        };
+        wanted.users.insert(holder.id, holder.is_test);
         if !event.aged {
-            weeks.insert((holder.id, IsoWeek::of(event.pool.ts)));
+            let best = wanted.weeks.entry((holder.id, IsoWeek::of(event.pool.ts))).or_default();
+            *best = best.max(difficulty);
         }
     }
-    Wanted { users, weeks, keys }
+    wanted
 }
 
 fn cause_of(event: &BatchEvent, batch: &Batch) -> Option<(DateTime<Utc>, UserId, Cause)> {
@@ -147,3 +144,6 @@ fn cause_of(event: &BatchEvent, batch: &Batch) -> Option<(DateTime<Utc>, UserId,
     };
     Some((event.pool.ts, user, cause))
 }
+
+#[cfg(test)]
+mod tests;

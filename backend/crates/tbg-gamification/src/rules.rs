@@ -2,6 +2,7 @@
 
 pub(crate) mod catalogue;
 pub(crate) mod causes;
+pub(crate) mod derive;
 pub(crate) mod player;
 pub(crate) mod streak;
 pub(crate) mod words;

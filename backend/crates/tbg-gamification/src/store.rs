@@ -2,10 +2,12 @@
 
 mod check;
 mod load;
+mod operator;
 mod reads;
 mod save;
 
-pub(crate) use check::{keep_statistics, page_of_changed, repair};
-pub(crate) use load::{Wanted, catalogue, has_champion, is_player, load, players_among};
+pub(crate) use check::{differing, keep_statistics, page_of_changed, repair};
+pub(crate) use load::{Wanted, catalogue, has_champion, load, players_among};
+pub(crate) use operator::{adjustable, holds, lock_player};
 pub(crate) use reads::*;
 pub(crate) use save::{forget, save};

@@ -329,6 +329,34 @@ async fn examples_13_to_15_a_week_in_numbers() {
 }
 
 #[tokio::test]
+async fn the_pools_hash_is_shown_and_drawn_if_it_is_the_shares() {
+    let app = App::at(at("2026-02-25T12:00:00Z")).await;
+    let person = app.miner(1).await;
+    let hash = format!("00000000ffff{}", "0".repeat(52));
+    let with_hash = |sdiff: f64, hash: &str| {
+        let line = share(&person.address, "rig1", "1772020795.000000", 1.0, sdiff, true);
+        line.replacen("\"sdiff\"", &format!("\"hash\":\"{hash}\",\"sdiff\""), 1)
+    };
+    // A hash of difficulty 1, for a share that claims 3: not its own.
+    app.feed(&[with_hash(3.0, &hash)]).await;
+    assert_eq!(read(&app, person.id, "/games/weekly").await["best_hash_source"], "derived");
+    // In the order of the wire, with a difficulty of 4.
+    let of_four = format!("000000003fffc{}", "0".repeat(51));
+    let on_the_wire: String = (0..64).step_by(2).rev().map(|digit| &of_four[digit..digit + 2]).collect();
+    app.feed(&[with_hash(4.0, &on_the_wire)]).await;
+    let week = read(&app, person.id, "/games/weekly").await;
+    assert_eq!((&week["best_hash_source"], &week["best_hash"]), (&json!("pool"), &json!(of_four)));
+
+    watermark(&app, "2026-03-02T00:05:00Z").await;
+    for time in ["00:10:00", "00:15:00"] {
+        app.clock.set(at(&format!("{MONDAY}T{time}Z")));
+        app.run_job("lottery_cycle").await;
+    }
+    let drawn = app.db.rows("SELECT best_hash FROM lottery_results").await;
+    assert_eq!(drawn, [format!(r#"{{"best_hash": "{of_four}"}}"#)]);
+}
+
+#[tokio::test]
 async fn example_19_a_game_counts_once_a_week() {
     let app = drawn().await;
     let token = app.token(1);

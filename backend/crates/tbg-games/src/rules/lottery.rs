@@ -113,16 +113,21 @@ pub fn tree(leaves: Vec<Hash>) -> Vec<Vec<Hash>> {
     }
     let mut levels = vec![leaves];
     while let Some(below) = levels.last().filter(|level| level.len() > 1) {
-        let above = below
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => node(left, right),
-                single => single.first().copied().unwrap_or_default(),
-            })
-            .collect();
-        levels.push(above);
+        levels.push(above(below));
     }
     levels
+}
+
+/// The level of the tree above another.
+#[must_use]
+pub fn above(level: &[Hash]) -> Vec<Hash> {
+    level
+        .chunks(2)
+        .map(|pair| match pair {
+            [left, right] => node(left, right),
+            single => single.first().copied().unwrap_or_default(),
+        })
+        .collect()
 }
 
 /// The hash over two.

@@ -175,22 +175,21 @@ pub(crate) async fn insert_entries(
     Ok(())
 }
 
-/// Writes the levels of the tree.
-pub(crate) async fn insert_levels(
+/// Writes a level of the tree, counted from the leaves.
+pub(crate) async fn insert_level(
     conn: &mut PgConnection,
     draw: i64,
-    levels: &[Vec<Hash>],
+    level: i16,
+    hashes: &[Hash],
 ) -> Result<(), sqlx::Error> {
-    for (level, hashes) in (0_i16..).zip(levels) {
-        sqlx::query!(
-            "INSERT INTO lottery_tree_levels (draw_id, level, hashes) VALUES ($1, $2, $3)",
-            draw,
-            level,
-            hashes.as_flattened()
-        )
-        .execute(&mut *conn)
-        .await?;
-    }
+    sqlx::query!(
+        "INSERT INTO lottery_tree_levels (draw_id, level, hashes) VALUES ($1, $2, $3)",
+        draw,
+        level,
+        hashes.as_flattened()
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
@@ -164,15 +165,20 @@ async fn badges_alias(game: State<Game>) -> Result<impl IntoResponse, ApiError> 
     params(("slug" = String, Path, description = "Slug", max_length = 64)),
     responses((status = 200, description = "The badge", body = BadgeDetail),
               (status = 404, description = "No such badge", body = tbg_web::ErrorBody)))]
-async fn badge(State(game): State<Game>, Path(slug): Path<String>) -> Result<impl IntoResponse, ApiError> {
+async fn badge(
+    State(game): State<Game>,
+    slug: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    // A path that is not UTF-8 is an unknown badge too.
+    let slug = slug.map_or_else(|_| String::new(), |Path(slug)| slug);
     let rows = rows(&game).await?;
     let row = rows
         .iter()
         .find(|row| row.slug == slug)
         .ok_or_else(|| ApiError::new(ErrorCode::BadgeNotFound, "Badge not found"))?;
-    let earners = store::earners(&game.pool, row.id, RECENT_EARNERS).await?;
+    let earners = earners(&game, row.id).await?;
     let recent_earners =
-        earners.into_iter().map(|row| Earner { user: row.name, earned_at: row.earned_at }).collect();
+        earners.iter().map(|row| Earner { user: row.name.clone(), earned_at: row.earned_at }).collect();
     let detail = BadgeDetail { badge: Badge::from(row), recent_earners };
     Ok(([(CACHE_CONTROL, BADGES_MAX_AGE)], Json(detail)))
 }
@@ -182,7 +188,10 @@ async fn badge(State(game): State<Game>, Path(slug): Path<String>) -> Result<imp
     params(("slug" = String, Path, description = "Slug", max_length = 64)),
     responses((status = 200, description = "The badge", body = BadgeDetail),
               (status = 404, description = "No such badge", body = tbg_web::ErrorBody)))]
-async fn badge_alias(game: State<Game>, slug: Path<String>) -> Result<impl IntoResponse, ApiError> {
+async fn badge_alias(
+    game: State<Game>,
+    slug: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
     badge(game, slug).await
 }
 
@@ -239,4 +248,70 @@ async fn rows(game: &Game) -> Result<Arc<Vec<BadgeRow>>, ApiError> {
     let rows = Arc::new(store::badges(&game.pool).await?);
     game.badges.insert((), Arc::clone(&rows));
     Ok(rows)
+}
+
+/// The newest earners of a badge, kept for half a minute.
+async fn earners(game: &Game, badge: i32) -> Result<Arc<Vec<store::Earner>>, ApiError> {
+    if let Some(earners) = game.earners.get(&badge) {
+        return Ok(earners);
+    }
+    let earners = Arc::new(store::earners(&game.pool, badge, RECENT_EARNERS).await?);
+    game.earners.insert(badge, Arc::clone(&earners));
+    Ok(earners)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::PgPool;
+    use tbg_core::MockClock;
+
+    use super::*;
+    use crate::Parts;
+
+    /// A game whose database does not answer.
+    fn game(caches: bool) -> Game {
+        let options = "postgres://nobody@127.0.0.1:1/nothing".parse().unwrap();
+        let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(200));
+        let pool: PgPool = pool.connect_lazy_with(options);
+        let client = redis::Client::open("redis://127.0.0.1:1").unwrap();
+        let redis = redis::aio::ConnectionManager::new_lazy_with_config(client, Default::default()).unwrap();
+        let clock = Arc::new(MockClock::at(DateTime::default()));
+        Game::new(Parts { pool, redis: redis.into(), clock, caches })
+    }
+
+    fn first_share() -> BadgeRow {
+        let text = || String::from("first_share");
+        BadgeRow {
+            id: 1,
+            slug: text(),
+            name: text(),
+            description: text(),
+            category: text(),
+            rarity: text(),
+            xp_reward: 50,
+            repeatable: false,
+            icon_url: None,
+            total_earned: 1,
+            percentage: 100.0,
+        }
+    }
+
+    async fn ask(game: &Game) -> Result<u16, ApiError> {
+        let slug = Ok(Path("first_share".to_owned()));
+        badge(State(game.clone()), slug).await.map(|answer| answer.into_response().status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_badge_and_its_earners_are_kept_until_they_are_dropped() {
+        for (caches, is_kept) in [(true, true), (false, false)] {
+            let game = game(caches);
+            game.badges.insert((), Arc::new(vec![first_share()]));
+            game.earners.insert(1, Arc::new(Vec::new()));
+            assert_eq!(ask(&game).await.is_ok(), is_kept);
+            game.clear_cache();
+            assert!(ask(&game).await.is_err(), "the database does not answer");
+        }
+    }
 }

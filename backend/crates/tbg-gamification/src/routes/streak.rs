@@ -95,7 +95,7 @@ async fn calendar(
             })
         })
         .collect();
-    // Weeks that freezes have bridged since the last active one have no row yet.
+    // Weeks that freezes were spent on since the last active one have no row yet.
     let live = live_streak(rows.current_streak, rows.freezes, rows.last_active_week.as_deref(), now);
     if let Some(last) = rows.last_active_week.as_deref().and_then(IsoWeek::parse) {
         for ahead in 1..=live.frozen {

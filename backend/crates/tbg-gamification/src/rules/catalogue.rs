@@ -77,3 +77,33 @@ impl Catalogue {
         })
     }
 }
+
+#[cfg(test)]
+impl Catalogue {
+    /// The badges of mining, as the migration seeds them.
+    pub(crate) fn of_mining() -> Self {
+        let badge = |id, slug: &str, xp_reward, trigger| Badge {
+            id,
+            slug: slug.to_owned(),
+            name: slug.to_owned(),
+            description: String::new(),
+            rarity: "common".to_owned(),
+            xp_reward,
+            trigger,
+            repeatable: id == 8,
+        };
+        Self::new(vec![
+            badge(1, "first_share", 50, Trigger::ShareCount(1)),
+            badge(2, "shares_1k", 100, Trigger::ShareCount(1_000)),
+            badge(3, "shares_1m", 200, Trigger::ShareCount(1_000_000)),
+            badge(4, "block_finder", 500, Trigger::BlockFound),
+            badge(5, "diff_1e6", 50, Trigger::BestDiff(1e6)),
+            badge(6, "diff_1e9", 100, Trigger::BestDiff(1e9)),
+            badge(7, "diff_1e12", 200, Trigger::BestDiff(1e12)),
+            badge(8, "weekly_diff_champion", 300, Trigger::Event),
+            badge(9, "streak_4", 100, Trigger::Streak(4)),
+            badge(10, "streak_12", 200, Trigger::Streak(12)),
+            badge(11, "streak_52", 500, Trigger::Streak(52)),
+        ])
+    }
+}

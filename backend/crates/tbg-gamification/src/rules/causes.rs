@@ -125,6 +125,16 @@ pub(crate) struct Outcome {
     pub extended: Vec<Extended>,
 }
 
+/// The key of a week's record.
+pub(crate) fn best_key(user: UserId, week: IsoWeek) -> String {
+    format!("personal_best:{user}:{week}")
+}
+
+/// The key of an operator's correction: a reference is used once, for whomever.
+pub(crate) fn adjustment_key(reference: &str) -> String {
+    format!("adjustment:{reference}")
+}
+
 /// Folds causes, in their order, into players.
 pub(crate) struct Fold<'a> {
     catalogue: &'a Catalogue,
@@ -252,12 +262,15 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// Takes in a difficulty. Says whether it beats a best that was set in an earlier week.
+    /// Takes in a difficulty. Says whether it beats a best that was set in an earlier week. Of equal bests the
+    /// earlier week counts, so that the order in which they come does not matter.
     fn raise_best(player: &mut Player, at: DateTime<Utc>, difficulty: f64) -> bool {
-        if difficulty <= player.best_difficulty {
+        let week = IsoWeek::of(at);
+        let is_equal = difficulty == player.best_difficulty;
+        let is_earlier = player.best_week.is_some_and(|best| week < best);
+        if difficulty < player.best_difficulty || (is_equal && !is_earlier) {
             return false;
         }
-        let week = IsoWeek::of(at);
         let beats = player.best_week.is_some_and(|best| week > best);
         player.best_difficulty = difficulty;
         player.best_week = Some(week);
@@ -286,9 +299,7 @@ impl<'a> Fold<'a> {
     fn late_week(&mut self, player: &mut Player, week: IsoWeek) -> Vec<(IsoWeek, i32)> {
         debug_assert!(player.has_whole_calendar, "a late week needs the calendar");
         let folded = fold(player.weeks.iter().filter(|(_, row)| row.is_active()).map(|(week, _)| *week));
-        let longest = player.streak.longest.max(folded.streak.longest);
         player.streak = folded.streak;
-        player.streak.longest = longest;
         for frozen in &folded.frozen {
             player.weeks.entry(*frozen).or_default();
         }
@@ -368,7 +379,7 @@ impl<'a> Fold<'a> {
             amount: BEST_XP,
             source: "personal_best",
             source_id: format!("best-{week}"),
-            key: format!("personal_best:{}:{week}", player.user),
+            key: best_key(player.user, week),
             description: "Best difficulty record broken".to_owned(),
         };
         self.grant(player, at, grant);
@@ -415,7 +426,8 @@ impl<'a> Fold<'a> {
         }
         for pair in LEVELS.windows(2) {
             let [(old_level, ..), (level, title, from)] = pair else { continue };
-            if player.total_xp < *from && *from <= after {
+            if player.total_xp < *from && *from <= after && player.peak_level < *level {
+                player.peak_level = *level;
                 self.out.level_ups.push(LevelUp {
                     user: player.user,
                     old_level: *old_level,

@@ -16,6 +16,8 @@ pub(crate) struct Player {
     pub is_test: bool,
     pub total_xp: i64,
     pub xp_entries: i32,
+    /// The highest level that was celebrated: a correction may take it away, and nothing celebrates it again.
+    pub peak_level: i32,
     pub badges_earned: i32,
     pub streak: Streak,
     pub total_shares: i64,

@@ -126,6 +126,17 @@ mod tests {
         assert_eq!(fold(weeks).streak.current, 2);
     }
 
+    /// Of 12 weeks the last freeze is one too many to hold; of 11 it comes after the first gap, and bridges more.
+    /// So one week more can make a streak shorter, also its longest: the set of weeks decides, nothing else.
+    #[test]
+    fn another_week_can_move_a_freeze_to_where_it_is_lost() {
+        let later = [14, 15, 16, 19, 20];
+        let weeks = |first: u32| (first..=12).chain(later).collect::<Vec<u32>>();
+        let (without, with) = (folded(&weeks(2)).streak, folded(&weeks(1)).streak);
+        assert_eq!((without.current, without.longest), (16, 16));
+        assert_eq!((with.current, with.longest), (2, 15));
+    }
+
     /// The definition, week by week, as the contract writes it.
     fn by_definition(active: &BTreeSet<u32>, last: u32) -> (i32, i32, i16, BTreeSet<IsoWeek>) {
         let (mut streak, mut longest, mut freezes, mut frozen) = (0, 0, 0_i16, BTreeSet::new());
@@ -159,16 +170,5 @@ mod tests {
             prop_assert_eq!(folded.frozen, frozen);
         }
 
-        #[test]
-        fn another_week_never_shortens_a_streak(active in prop::collection::btree_set(1_u32..53, 1..53), more in 1_u32..53) {
-            let before = fold(active.iter().map(|number| week(*number))).streak;
-            let mut with = active.clone();
-            with.insert(more);
-            let after = fold(with.iter().map(|number| week(*number))).streak;
-            prop_assert!(after.longest >= before.longest);
-            if more <= *active.last().unwrap() {
-                prop_assert!(after.current >= before.current);
-            }
-        }
     }
 }

@@ -1,22 +1,37 @@
-//! Stored state against what it is derived from: the ledger, the awards, the calendar.
+//! Stored state against what it is derived from: the ledger, the awards, the calendar, the blocks.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
+use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
-use tbg_core::progress::level_of;
 
-use crate::rules::streak::fold;
+use super::save;
+use crate::rules::causes::Outcome;
+use crate::rules::derive::{Mended, Sources, Stored, mend};
+use crate::rules::player::{Player, Week};
+use crate::rules::streak::Streak;
 
-/// Users whose state changed since, by id, after one; all users without `since`.
+/// Users whose state changed since, by id, after one; all users without `since`, also those without a row.
 pub(crate) async fn page_of_changed(
     pool: &PgPool,
     since: Option<DateTime<Utc>>,
     after: i64,
     at_most: i64,
 ) -> Result<Vec<i64>, sqlx::Error> {
+    let Some(since) = since else {
+        return sqlx::query_scalar!(
+            "SELECT id FROM users WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2",
+            after,
+            at_most
+        )
+        .fetch_all(pool)
+        .await;
+    };
     sqlx::query_scalar!(
         "SELECT user_id FROM user_gamification
-         WHERE user_id > $2 AND ($1::TIMESTAMPTZ IS NULL OR updated_at >= $1) ORDER BY user_id LIMIT $3",
+         WHERE user_id > $2 AND updated_at >= $1 ORDER BY user_id LIMIT $3",
         since,
         after,
         at_most
@@ -25,88 +40,119 @@ pub(crate) async fn page_of_changed(
     .await
 }
 
-/// A field of a user that was wrong, put right.
-pub(crate) struct Drift {
-    pub user_id: i64,
-    pub field: &'static str,
+/// Those of `users` whose state is not what follows from its sources. One statement sees one state of the
+/// database: it needs no lock.
+pub(crate) async fn differing(conn: &mut PgConnection, users: &[i64]) -> Result<Vec<Mended>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT u.id, coalesce(g.total_xp, 0) AS "total_xp!", coalesce(g.level, 1) AS "level!",
+                  coalesce(g.level_title, 'Nocoiner') AS "level_title!", coalesce(g.xp_entries, 0) AS "xp_entries!",
+                  coalesce(g.badges_earned, 0) AS "badges_earned!", coalesce(g.current_streak, 0) AS "current_streak!",
+                  coalesce(g.longest_streak, 0) AS "longest_streak!", g.streak_start_date AS "streak_start_date?",
+                  g.last_active_week AS "last_active_week?", coalesce(g.freezes, 0::SMALLINT) AS "freezes!",
+                  coalesce(g.total_shares, 0) AS "total_shares!", coalesce(g.best_difficulty, 0) AS "best_difficulty!",
+                  g.best_difficulty_week AS "best_difficulty_week?", coalesce(g.blocks_found, 0) AS "blocks_found!",
+                  g.first_share_day AS "first_share_day?", coalesce(g.updated_at, u.created_at) AS "updated_at!",
+                  ledger.sum AS "sum!", ledger.entries AS "entries!", badges.count AS "badges!", badges.first_share,
+                  ledger.blocks || badges.blocks AS "paid_blocks!", blocks.found AS "found_blocks!",
+                  weeks.starts AS "starts!", weeks.shares AS "shares!", weeks.bests AS "bests!", weeks.days AS "days!",
+                  weeks.frozen AS "frozen!"
+           FROM users u LEFT JOIN user_gamification g ON g.user_id = u.id
+           CROSS JOIN LATERAL (
+               SELECT coalesce(sum(amount), 0)::BIGINT AS sum, count(*)::INT AS entries,
+                      coalesce(array_agg((created_at AT TIME ZONE 'UTC')::DATE) FILTER (WHERE source = 'block'), '{}') AS blocks
+               FROM xp_ledger l WHERE l.user_id = u.id
+           ) ledger
+           CROSS JOIN LATERAL (
+               SELECT count(DISTINCT badge_id)::INT AS count,
+                      min((earned_at AT TIME ZONE 'UTC')::DATE) FILTER (WHERE badge_id = 1) AS first_share,
+                      coalesce(array_agg((earned_at AT TIME ZONE 'UTC')::DATE) FILTER (WHERE badge_id = 4), '{}') AS blocks
+               FROM user_badges b WHERE b.user_id = u.id
+           ) badges
+           CROSS JOIN LATERAL (
+               SELECT coalesce(array_agg((found_at AT TIME ZONE 'UTC')::DATE), '{}') AS found
+               FROM blocks k WHERE k.user_id = u.id
+           ) blocks
+           CROSS JOIN LATERAL (
+               SELECT coalesce(array_agg(week_start), '{}') AS starts, coalesce(array_agg(share_count), '{}') AS shares,
+                      coalesce(array_agg(best_diff), '{}') AS bests, coalesce(array_agg(active_days), '{}') AS days,
+                      coalesce(array_agg(is_frozen), '{}') AS frozen
+               FROM streak_calendar c WHERE c.user_id = u.id
+           ) weeks
+           WHERE u.id = ANY ($1) AND u.deleted_at IS NULL"#,
+        users
+    )
+    .fetch_all(conn)
+    .await?;
+    let mended = rows.into_iter().filter_map(|row| {
+        let user = UserId(row.id);
+        let counts = row.shares.into_iter().zip(row.bests);
+        let marks = row.days.into_iter().zip(row.frozen);
+        let weeks = row.starts.into_iter().zip(counts.zip(marks));
+        let weeks: BTreeMap<IsoWeek, Week> = weeks
+            .map(|(monday, ((shares, best_diff), (active_days, is_frozen)))| {
+                (IsoWeek::of_day(monday), Week { shares, best_diff, active_days, is_frozen })
+            })
+            .collect();
+        let sources = Sources {
+            user,
+            total_xp: row.sum,
+            xp_entries: row.entries,
+            badges: row.badges,
+            first_share_day: row.first_share,
+            paid_blocks: row.paid_blocks,
+            found_blocks: row.found_blocks,
+            weeks,
+        };
+        let player = Player {
+            user,
+            total_xp: row.total_xp,
+            xp_entries: row.xp_entries,
+            badges_earned: row.badges_earned,
+            streak: Streak {
+                current: row.current_streak,
+                longest: row.longest_streak,
+                start: row.streak_start_date,
+                last_active: row.last_active_week.as_deref().and_then(IsoWeek::parse),
+                freezes: row.freezes,
+            },
+            total_shares: row.total_shares,
+            best_difficulty: row.best_difficulty,
+            best_week: row.best_difficulty_week.as_deref().and_then(IsoWeek::parse),
+            blocks_found: row.blocks_found,
+            first_share_day: row.first_share_day,
+            ..Player::default()
+        };
+        let stored = Stored { player, level: row.level, title: row.level_title, updated_at: row.updated_at };
+        mend(sources, &stored)
+    });
+    Ok(mended.collect())
 }
 
-/// Derives the state of users anew and puts right what differs. No celebration follows.
-pub(crate) async fn repair(conn: &mut PgConnection, users: &[i64]) -> Result<Vec<Drift>, sqlx::Error> {
+/// Puts right what differs of users; rows that are missing come back. No celebration follows.
+pub(crate) async fn repair(conn: &mut PgConnection, users: &[i64]) -> Result<Vec<Mended>, sqlx::Error> {
+    // Whoever is being deleted goes first or waits: no row may come after its user has gone.
+    sqlx::query!(
+        "WITH alive AS (SELECT id FROM users WHERE id = ANY ($1) AND deleted_at IS NULL ORDER BY id FOR SHARE)
+         INSERT INTO user_gamification (user_id) SELECT id FROM alive ORDER BY id ON CONFLICT (user_id) DO NOTHING",
+        users
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query!(
         "SELECT user_id FROM user_gamification WHERE user_id = ANY ($1) ORDER BY user_id FOR UPDATE",
         users
     )
     .fetch_all(&mut *conn)
     .await?;
-    let rows = sqlx::query!(
-        r#"SELECT g.user_id, g.total_xp, g.level, g.level_title, g.xp_entries, g.badges_earned, g.current_streak,
-                  g.longest_streak, g.streak_start_date, g.last_active_week, g.freezes, g.total_shares,
-                  ledger.sum AS "sum!", ledger.entries AS "entries!", badges.count AS "badges!",
-                  weeks.shares AS "shares!", weeks.active AS "active!"
-           FROM user_gamification g
-           CROSS JOIN LATERAL (SELECT coalesce(sum(amount), 0)::BIGINT AS sum, count(*)::INT AS entries
-                               FROM xp_ledger l WHERE l.user_id = g.user_id) ledger
-           CROSS JOIN LATERAL (SELECT count(DISTINCT badge_id)::INT AS count
-                               FROM user_badges b WHERE b.user_id = g.user_id) badges
-           CROSS JOIN LATERAL (SELECT coalesce(sum(share_count), 0)::BIGINT AS shares,
-                                      coalesce(array_agg(week_start ORDER BY week_start) FILTER (WHERE is_active), '{}') AS active
-                               FROM streak_calendar c WHERE c.user_id = g.user_id) weeks
-           WHERE g.user_id = ANY ($1) ORDER BY g.user_id"#,
-        users
-    )
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut drifts = Vec::new();
-    for row in rows {
-        let level = level_of(row.sum);
-        let streak = fold(row.active.iter().map(|monday| IsoWeek::of_day(*monday))).streak;
-        let last = streak.last_active.map(|week| week.to_string());
-        let wrong = [
-            ("total_xp", row.total_xp != row.sum),
-            ("level", row.level != level.level || row.level_title != level.title),
-            ("xp_entries", row.xp_entries != row.entries),
-            ("badges_earned", row.badges_earned != row.badges),
-            (
-                "streak",
-                (row.current_streak, row.longest_streak, row.streak_start_date, row.freezes)
-                    != (streak.current, streak.longest, streak.start, streak.freezes)
-                    || row.last_active_week != last,
-            ),
-            ("total_shares", row.total_shares != row.shares),
-        ];
-        let before = drifts.len();
-        drifts.extend(
-            wrong
-                .into_iter()
-                .filter(|(_, is_wrong)| *is_wrong)
-                .map(|(field, _)| Drift { user_id: row.user_id, field }),
-        );
-        if drifts.len() > before {
-            let start: Option<NaiveDate> = streak.start;
-            sqlx::query!(
-                "UPDATE user_gamification SET total_xp = $2, level = $3, level_title = $4, xp_entries = $5,
-                     badges_earned = $6, current_streak = $7, longest_streak = $8, streak_start_date = $9,
-                     last_active_week = $10, freezes = $11, total_shares = $12
-                 WHERE user_id = $1",
-                row.user_id,
-                row.sum,
-                level.level,
-                level.title,
-                row.entries,
-                row.badges,
-                streak.current,
-                streak.longest,
-                start,
-                last,
-                streak.freezes,
-                row.shares
-            )
-            .execute(&mut *conn)
-            .await?;
-        }
+    let mended = differing(conn, users).await?;
+    let mut outcome = Outcome::default();
+    for Mended { player, weeks, .. } in &mended {
+        outcome.weeks.extend(weeks.iter().map(|week| (player.user, *week)));
+        outcome.players.insert(player.user, player.clone());
     }
-    Ok(drifts)
+    save::players(conn, &outcome.players, None).await?;
+    save::weeks(conn, &outcome).await?;
+    Ok(mended)
 }
 
 /// Holders of each badge among those who count, and their part of them.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use chrono::NaiveDate;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
 
 use crate::rules::catalogue::{Badge, Catalogue, Trigger};
+use crate::rules::causes::best_key;
 use crate::rules::player::{Player, Week};
 use crate::rules::streak::Streak;
 
@@ -16,10 +16,12 @@ use crate::rules::streak::Streak;
 pub(crate) struct Wanted {
     /// Users, with whether they are test users.
     pub users: BTreeMap<UserId, bool>,
-    /// Weeks of theirs in which something happened.
-    pub weeks: BTreeSet<(UserId, IsoWeek)>,
+    /// Weeks of theirs in which something happened, with the greatest difficulty in each.
+    pub weeks: BTreeMap<(UserId, IsoWeek), f64>,
     /// Keys of grants that may have been given before.
     pub keys: Vec<(UserId, String)>,
+    /// Users who may be given a block. Its day is known only when it is merged: all days count that were paid.
+    pub finders: BTreeSet<UserId>,
 }
 
 /// The badges that can be earned.
@@ -68,12 +70,6 @@ pub(crate) async fn players_among(
     Ok(rows.into_iter().map(|row| (UserId(row.id), row.is_test)).collect())
 }
 
-/// Whether the user takes part.
-pub(crate) async fn is_player(pool: &PgPool, user: UserId) -> Result<bool, sqlx::Error> {
-    let mut conn = pool.acquire().await?;
-    Ok(!players_among(&mut conn, &[user.0]).await?.is_empty())
-}
-
 /// Loads and locks players: two statements, and one each for what is rare (new players, keys, late weeks).
 pub(crate) async fn load(
     conn: &mut PgConnection,
@@ -106,7 +102,8 @@ async fn rows(
     let rows = sqlx::query!(
         r#"SELECT g.user_id, total_xp, badges_earned, current_streak, longest_streak, streak_start_date,
                   last_active_week, freezes, total_shares, best_difficulty, best_difficulty_week, blocks_found,
-                  first_share_day, xp_entries, held.badges AS "badges!", held.periods AS "periods!"
+                  first_share_day, xp_entries, held.badges AS "badges!", held.periods AS "periods!",
+                  (SELECT max(new_level) FROM level_celebrations l WHERE l.user_id = g.user_id) AS peak_level
            FROM unnest($1::BIGINT[]) AS asked (id)
            JOIN user_gamification g ON g.user_id = asked.id
            CROSS JOIN LATERAL (
@@ -130,6 +127,7 @@ async fn rows(
             is_test: wanted.users.get(&user).copied().unwrap_or_default(),
             total_xp: row.total_xp,
             xp_entries: row.xp_entries,
+            peak_level: row.peak_level.unwrap_or(0),
             badges_earned: row.badges_earned,
             streak: Streak {
                 current: row.current_streak,
@@ -159,10 +157,8 @@ async fn weeks(
     if wanted.weeks.is_empty() {
         return Ok(());
     }
-    let (users, weeks): (Vec<i64>, Vec<NaiveDate>) =
-        wanted.weeks.iter().map(|(user, week)| (user.0, week.monday())).unzip();
-    let names: Vec<String> = wanted.weeks.iter().map(|(_, week)| week.to_string()).collect();
-    debug_assert_eq!(weeks.len(), names.len());
+    let (users, names): (Vec<i64>, Vec<String>) =
+        wanted.weeks.keys().map(|(user, week)| (user.0, week.to_string())).unzip();
     let rows = sqlx::query!(
         "SELECT c.user_id, c.week_start, c.share_count, c.best_diff, c.active_days, c.is_frozen
          FROM unnest($1::BIGINT[], $2::TEXT[]) AS asked (user_id, week_iso)
@@ -186,32 +182,38 @@ async fn weeks(
     Ok(())
 }
 
-/// Grants that were given before, among those that the transaction may give: what is asked for, and a best of a
-/// week after the present best's.
+/// Grants that were given before, among all that the transaction may give: what is asked for, a best of each week
+/// in which the present best is beaten, blocks.
 async fn keys(
     conn: &mut PgConnection,
     wanted: &Wanted,
     players: &mut HashMap<UserId, Player>,
 ) -> Result<(), sqlx::Error> {
-    let mut asked: Vec<String> = wanted.keys.iter().map(|(_, key)| key.clone()).collect();
-    for (user, week) in &wanted.weeks {
-        if players.get(user).is_some_and(|player| player.best_week.is_some_and(|best| best < *week)) {
-            asked.push(format!("personal_best:{user}:{week}"));
-        }
-    }
-    if asked.is_empty() {
+    let best = |user: &UserId| players.get(user).map_or(f64::INFINITY, |player| player.best_difficulty);
+    let records = wanted.weeks.iter().filter(|((user, _), difficulty)| **difficulty > best(user));
+    let records = records.map(|((user, week), _)| (*user, best_key(*user, *week)));
+    let asked = wanted.keys.iter().cloned().chain(records);
+    let (users, keys): (Vec<i64>, Vec<String>) = asked.map(|(user, key)| (user.0, key)).unzip();
+    if keys.is_empty() && wanted.finders.is_empty() {
         return Ok(());
     }
+    let finders: Vec<i64> = wanted.finders.iter().map(|user| user.0).collect();
+    // A key need not name its user: a reference of an operator is used up for everybody.
     let rows = sqlx::query!(
-        "SELECT l.user_id, l.idempotency_key FROM unnest($1::TEXT[]) AS asked (key)
-         JOIN xp_ledger l ON l.idempotency_key = asked.key",
-        &asked
+        r#"SELECT asked.user_id AS "user_id!", asked.key AS "key!"
+           FROM unnest($1::BIGINT[], $2::TEXT[]) AS asked (user_id, key)
+           JOIN xp_ledger l ON l.idempotency_key = asked.key
+           UNION ALL
+           SELECT user_id, idempotency_key FROM xp_ledger WHERE user_id = ANY ($3) AND source = 'block'"#,
+        &users,
+        &keys,
+        &finders
     )
     .fetch_all(conn)
     .await?;
     for row in rows {
         if let Some(player) = players.get_mut(&UserId(row.user_id)) {
-            player.granted.insert(row.idempotency_key);
+            player.granted.insert(row.key);
         }
     }
     Ok(())
@@ -226,7 +228,7 @@ async fn late(
 ) -> Result<(), sqlx::Error> {
     let mut late: Vec<i64> = wanted
         .weeks
-        .iter()
+        .keys()
         .filter(|(user, week)| {
             players.get(user).is_some_and(|player| {
                 player.streak.last_active.is_some_and(|last| *week < last)

@@ -30,7 +30,7 @@ pub(crate) async fn save(
         });
     }
     awards(conn, &outcome.awards).await?;
-    players(conn, &outcome.players, now).await?;
+    players(conn, &outcome.players, Some(now)).await?;
     weeks(conn, outcome).await?;
     levels(conn, &outcome.level_ups).await?;
     milestones(conn, &outcome.milestones).await?;
@@ -89,10 +89,11 @@ async fn awards(conn: &mut PgConnection, rows: &[AwardRow]) -> Result<(), sqlx::
     Ok(())
 }
 
-async fn players(
+/// Writes the state of players as of `now`; without it, of a correction, since when it holds stays.
+pub(super) async fn players(
     conn: &mut PgConnection,
     players: &BTreeMap<UserId, Player>,
-    now: DateTime<Utc>,
+    now: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     if players.is_empty() {
         return Ok(());
@@ -115,7 +116,7 @@ async fn players(
              current_streak = n.current, longest_streak = n.longest, streak_start_date = n.start,
              last_active_week = n.last, freezes = n.freezes, total_shares = n.shares, best_difficulty = n.best,
              best_difficulty_week = n.best_week, blocks_found = n.blocks, first_share_day = n.first_day,
-             xp_entries = n.entries, updated_at = $16
+             xp_entries = n.entries, updated_at = coalesce($16, g.updated_at)
          FROM unnest($1::BIGINT[], $2::BIGINT[], $3::INT[], $4::TEXT[], $5::INT[], $6::INT[], $7::INT[], $8::DATE[],
                      $9::TEXT[], $10::SMALLINT[], $11::BIGINT[], $12::FLOAT8[], $13::TEXT[], $14::INT[], $15::DATE[],
                      $17::INT[])
@@ -137,7 +138,7 @@ async fn players(
         &best_weeks as &[Option<String>],
         &small(|player| player.blocks_found),
         &first_days as &[Option<NaiveDate>],
-        now,
+        now as Option<DateTime<Utc>>,
         &small(|player| player.xp_entries)
     )
     .execute(conn)
@@ -145,7 +146,8 @@ async fn players(
     Ok(())
 }
 
-async fn weeks(conn: &mut PgConnection, outcome: &Outcome) -> Result<(), sqlx::Error> {
+/// A best only rises: a week that is frozen because a later one was active may not have been loaded.
+pub(super) async fn weeks(conn: &mut PgConnection, outcome: &Outcome) -> Result<(), sqlx::Error> {
     let rows: Vec<_> = outcome
         .weeks
         .iter()
@@ -168,7 +170,8 @@ async fn weeks(conn: &mut PgConnection, outcome: &Outcome) -> Result<(), sqlx::E
          FROM unnest($1::BIGINT[], $2::TEXT[], $3::DATE[], $4::BIGINT[], $5::FLOAT8[], $6::SMALLINT[], $7::BOOLEAN[])
               AS n (user_id, week_iso, week_start, shares, best, days, frozen)
          ON CONFLICT (user_id, week_iso) DO UPDATE SET
-             share_count = EXCLUDED.share_count, best_diff = EXCLUDED.best_diff, active_days = EXCLUDED.active_days,
+             share_count = EXCLUDED.share_count,
+             best_diff = greatest(streak_calendar.best_diff, EXCLUDED.best_diff), active_days = EXCLUDED.active_days,
              is_active = EXCLUDED.is_active, is_frozen = EXCLUDED.is_frozen",
         &users,
         &names,
@@ -266,8 +269,9 @@ async fn statistics(
     Ok(())
 }
 
-/// Deletes everything of a user.
+/// Deletes everything of a user. A batch that still knows them is waited for, or its rows would come after.
 pub(crate) async fn forget(conn: &mut PgConnection, user: UserId) -> Result<(), sqlx::Error> {
+    tbg_engine::engine::take_turn(conn).await?;
     sqlx::query!(
         "WITH ledger AS (DELETE FROM xp_ledger WHERE user_id = $1),
               badges AS (DELETE FROM user_badges WHERE user_id = $1),

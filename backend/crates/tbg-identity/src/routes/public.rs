@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tbg_bitcoin::BtcAddress;
+use tbg_core::progress::live_streak;
 use tbg_web::{ApiError, ErrorCode, Routes};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -94,12 +95,13 @@ pub(crate) async fn public_stats(
     let address = shown(&identity, address)?;
     let mut conn = identity.pool.acquire().await?;
     let row = public::stats(&mut conn, address.as_str()).await?.ok_or_else(no_such_user)?;
+    let (last, now) = (row.last_active_week.as_deref(), identity.clock.now());
     Ok(Json(PublicStats {
         best_difficulty: row.best_difficulty,
         total_shares: row.total_shares,
-        blocks_found: row.blocks_found,
-        current_streak: 0,
-        badges: Vec::new(),
+        blocks_found: row.blocks_found.into(),
+        current_streak: live_streak(row.current_streak, row.freezes, last, now).current.into(),
+        badges: row.badges,
     }))
 }
 

@@ -21,7 +21,13 @@ pub(crate) struct StatsRow {
     pub best_difficulty: f64,
     /// Accepted shares.
     pub total_shares: i64,
-    pub blocks_found: i64,
+    pub blocks_found: i32,
+    /// The streak as of its last active week, with what shows it live.
+    pub current_streak: i32,
+    pub freezes: i16,
+    pub last_active_week: Option<String>,
+    /// Slugs, in the order of the catalogue.
+    pub badges: Vec<String>,
 }
 
 /// The user who shows an address in public, if there is one.
@@ -41,16 +47,18 @@ pub(crate) async fn user(conn: &mut PgConnection, address: &str) -> Result<Optio
     .await
 }
 
-/// The numbers of that user, from the tables of mining.
+/// The numbers of that user, as the game counts them; zeros without a row.
 pub(crate) async fn stats(conn: &mut PgConnection, address: &str) -> Result<Option<StatsRow>, sqlx::Error> {
     sqlx::query_as!(
         StatsRow,
-        r#"SELECT COALESCE((SELECT max(b.best_difficulty) FROM personal_bests b
-                            WHERE b.user_id = u.id AND b.timeframe = 'alltime'), 0) AS "best_difficulty!",
-                  COALESCE((SELECT sum(d.accepted_shares)::BIGINT FROM user_daily_stats d
-                            WHERE d.user_id = u.id), 0) AS "total_shares!",
-                  (SELECT count(*) FROM blocks k WHERE k.user_id = u.id) AS "blocks_found!"
+        r#"SELECT COALESCE(g.best_difficulty, 0) AS "best_difficulty!", COALESCE(g.total_shares, 0) AS "total_shares!",
+                  COALESCE(g.blocks_found, 0) AS "blocks_found!", COALESCE(g.current_streak, 0) AS "current_streak!",
+                  COALESCE(g.freezes, 0::SMALLINT) AS "freezes!", g.last_active_week AS "last_active_week?",
+                  ARRAY(SELECT d.slug FROM badge_definitions d
+                        WHERE d.id IN (SELECT b.badge_id FROM user_badges b WHERE b.user_id = u.id)
+                        ORDER BY d.sort_order) AS "badges!"
            FROM users u LEFT JOIN user_settings s ON s.user_id = u.id
+           LEFT JOIN user_gamification g ON g.user_id = u.id
            WHERE u.btc_address = $1 AND u.deleted_at IS NULL AND NOT u.is_banned
              AND COALESCE((s.privacy ->> 'publicProfile')::BOOLEAN, TRUE)"#,
         address

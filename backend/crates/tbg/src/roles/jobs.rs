@@ -71,7 +71,12 @@ impl Process {
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
         jobs.push(tbg_operations::gauge_job(self.gauge_parts()?)?);
-        jobs.extend(tbg_gamification::jobs(&self.pool, &self.clock, &self.bus)?);
+        jobs.extend(tbg_gamification::jobs(&tbg_gamification::JobParts {
+            pool: self.pool.clone(),
+            clock: Arc::clone(&self.clock),
+            bus: self.bus.clone(),
+            redis: tbg_core::redis::manager(&client)?,
+        })?);
         let cycle = lottery::cycle(&self.settings, &self.pool, &self.bus)?;
         let ranking = Ranking::new(tbg_core::redis::manager(&client)?);
         jobs.extend(tbg_games::jobs(&cycle, &ranking, &self.clock)?);

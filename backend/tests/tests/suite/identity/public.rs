@@ -71,29 +71,32 @@ async fn a_public_user_has_exactly_the_fields_of_the_contract() {
 }
 
 #[tokio::test]
-async fn public_numbers_are_those_of_mining() {
-    let app = App::new().await;
+async fn public_numbers_are_those_of_the_game_and_the_streak_is_live() {
+    let app = App::at(at("2026-03-15T14:30:00Z")).await;
     let (person, other) = (app.miner(1).await, app.miner(2).await);
     for sql in [
-        "INSERT INTO personal_bests (user_id, timeframe, period_key, best_difficulty, share_time) VALUES
-         ($1, 'week', '2026-W11', 9000, now()), ($1, 'alltime', NULL, 4096.5, now())",
-        "INSERT INTO user_daily_stats (user_id, day, total_shares, accepted_shares) VALUES
-         ($1, '2026-03-14', 10, 9), ($1, '2026-03-15', 5, 4)",
-        "INSERT INTO blocks (block_height, block_hash, user_id, found_at) VALUES (900000, 'aa', $1, now())",
+        "INSERT INTO user_gamification (user_id, best_difficulty, total_shares, blocks_found, current_streak,
+             longest_streak, streak_start_date, last_active_week, freezes)
+         VALUES ($1, 4096.5, 13, 1, 5, 5, '2026-01-26', '2026-W09', 1)",
+        "INSERT INTO user_badges (user_id, badge_id, period_key, earned_at) VALUES
+         ($1, 8, '2026-W10', now()), ($1, 8, '2026-W09', now()), ($1, 1, '', now())",
     ] {
         sqlx::query(sql).bind(person.id).execute(&app.db.pool).await.unwrap();
     }
 
     let shown = look_up(&app, &person.address, "/stats").await.ok();
     let none = look_up(&app, &other.address, "/stats").await.ok();
+    app.clock.set(at("2026-03-16T00:00:00Z"));
+    let later = look_up(&app, &person.address, "/stats").await.ok();
 
     assert_eq!(
         shown,
         json!({
-            "best_difficulty": 4096.5, "total_shares": 13, "blocks_found": 1, "current_streak": 0,
-            "badges": [],
+            "best_difficulty": 4096.5, "total_shares": 13, "blocks_found": 1, "current_streak": 5,
+            "badges": ["first_share", "weekly_diff_champion"],
         })
     );
+    assert_eq!(later["current_streak"], 0, "one freeze bridges one week");
     assert_eq!(
         none,
         json!({

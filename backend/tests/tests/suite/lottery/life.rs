@@ -1,10 +1,14 @@
 //! A week's life when something goes wrong: broken steps, downtimes, deletions in the middle.
 
 use chrono::TimeDelta;
-use tbg_core::Clock as _;
+use serde_json::{Value, json};
+use tbg_core::period::IsoWeek;
+use tbg_core::{Clock as _, SystemClock};
 use tbg_games::Waits;
 use tbg_tests::app::App;
-use tbg_tests::at;
+use tbg_tests::{TestDb, TestRedis, at};
+
+use crate::support::tbg;
 
 use super::{MONDAY, best, drawn, five, get, watermark};
 
@@ -104,4 +108,38 @@ async fn whatever_is_changed_in_a_draw_is_told() {
     ] {
         assert_eq!(wrong_after(&drawn().await, change).await, ["2026-W09"], "{change}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_may_skip_the_waits_and_the_audit_log_knows() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let user = db.user("bc1qminer").await;
+    let monday = IsoWeek::of(SystemClock.now()).minus(1).monday();
+    sqlx::query(
+        "INSERT INTO weekly_best_diff (user_id, btc_address, week_start, best_difficulty, total_shares)
+         VALUES ($1, 'bc1qminer', $2, 5, 1)",
+    )
+    .bind(user)
+    .bind(monday)
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    let (url, redis_url, key) = (db.url(), redis.server.url(), "AB".repeat(32));
+    let settings = [
+        ("TBG_DATABASE_URL", url.as_str()),
+        ("TBG_REDIS_URL", redis_url.as_str()),
+        ("TBG_LOTTERY_SALT_KEY", key.as_str()),
+    ];
+    let run = async |args: &[&str]| -> Value {
+        let ran = tbg(args, &settings).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        serde_json::from_str(&ran.out).unwrap()
+    };
+    let waiting = run(&["lottery", "run-due"]).await;
+    assert_eq!((&waiting[0]["status"], &waiting[0]["total_participants"]), (&json!("open"), &json!(0)));
+    let drawn = run(&["lottery", "run-due", "--no-wait"]).await;
+    assert_eq!((&drawn[0]["status"], &drawn[0]["total_participants"]), (&json!("completed"), &json!(1)));
+    assert_eq!(run(&["lottery", "run-due", "--no-wait"]).await, json!([]));
+    let forced = "SELECT count(*) FROM audit_log WHERE action = 'lottery.forced'";
+    assert_eq!(db.number(forced).await, 2);
 }

@@ -3,39 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::catalogue::Badge;
+use crate::rules::derive::{Sources, Stored, mend};
 
 const USER: UserId = UserId(1);
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
-}
-
-/// The badges of mining, as the migration seeds them.
-fn catalogue() -> Catalogue {
-    let badge = |id, slug: &str, xp_reward, trigger| Badge {
-        id,
-        slug: slug.to_owned(),
-        name: slug.to_owned(),
-        description: String::new(),
-        rarity: "common".to_owned(),
-        xp_reward,
-        trigger,
-        repeatable: id == 8,
-    };
-    Catalogue::new(vec![
-        badge(1, "first_share", 50, Trigger::ShareCount(1)),
-        badge(2, "shares_1k", 100, Trigger::ShareCount(1_000)),
-        badge(3, "shares_1m", 200, Trigger::ShareCount(1_000_000)),
-        badge(4, "block_finder", 500, Trigger::BlockFound),
-        badge(5, "diff_1e6", 50, Trigger::BestDiff(1e6)),
-        badge(6, "diff_1e9", 100, Trigger::BestDiff(1e9)),
-        badge(7, "diff_1e12", 200, Trigger::BestDiff(1e12)),
-        badge(8, "weekly_diff_champion", 300, Trigger::Event),
-        badge(9, "streak_4", 100, Trigger::Streak(4)),
-        badge(10, "streak_12", 200, Trigger::Streak(12)),
-        badge(11, "streak_52", 500, Trigger::Streak(52)),
-    ])
 }
 
 /// A player whose transactions follow one another.
@@ -48,7 +21,7 @@ struct Course {
 impl Course {
     fn new() -> Self {
         let player = Player { user: USER, has_whole_calendar: true, ..Player::default() };
-        Self { catalogue: catalogue(), player, all: Outcome::default() }
+        Self { catalogue: Catalogue::of_mining(), player, all: Outcome::default() }
     }
 
     /// One transaction.
@@ -90,6 +63,30 @@ impl Course {
     fn of_source(&self, source: &str) -> i64 {
         let rows = self.all.ledger.iter().filter(|row| row.grant.source == source);
         rows.map(|row| i64::from(row.grant.amount)).sum()
+    }
+
+    /// What the database holds afterwards, with the days of the user's blocks.
+    fn kept(&self, found_blocks: Vec<chrono::NaiveDate>) -> (Stored, Sources) {
+        let level = tbg_core::progress::level_of(self.player.total_xp);
+        let stored = Stored {
+            player: self.player.clone(),
+            level: level.level,
+            title: level.title.to_owned(),
+            updated_at: at("2027-12-01T00:00:00Z"),
+        };
+        let of_badge = |badge| self.all.awards.iter().filter(move |row| row.badge == badge);
+        let grants = self.all.ledger.iter().filter(|row| row.grant.source == "block").map(|row| row.at);
+        let sources = Sources {
+            user: USER,
+            total_xp: self.sum(),
+            xp_entries: i32::try_from(self.all.ledger.len()).unwrap(),
+            badges: i32::try_from(self.all.awards.len()).unwrap(),
+            first_share_day: of_badge(1).map(|row| row.at.date_naive()).next(),
+            paid_blocks: of_badge(4).map(|row| row.at).chain(grants).map(|at| at.date_naive()).collect(),
+            found_blocks,
+            weeks: self.player.weeks.clone(),
+        };
+        (stored, sources)
     }
 
     fn milestones(&self) -> Vec<i32> {
@@ -219,6 +216,15 @@ fn example_9_a_late_share_mends_a_streak() {
 }
 
 #[test]
+fn a_late_week_gives_the_streak_that_it_would_have_given_in_time() {
+    let weeks = |first: u32| (first..=12).chain([14, 15, 16, 19, 20]).map(|week| format!("2026-W{week:02}"));
+    let (mut late, mut in_time) = (Course::new(), Course::new());
+    weeks(2).chain(["2026-W01".to_owned()]).for_each(|week| late.week(&week));
+    weeks(1).for_each(|week| in_time.week(&week));
+    assert_eq!(late.player.streak, in_time.player.streak);
+}
+
+#[test]
 fn example_11_a_year_ends_with_its_week() {
     let mut course = Course::new();
     course.share("2026-12-31T00:00:00Z", 1.0);
@@ -284,6 +290,54 @@ fn one_grant_may_cross_several_levels_and_each_is_celebrated() {
     assert_eq!(levels, [(1, 2), (2, 3), (3, 4)]);
 }
 
+fn correction(amount: i32, key: &str) -> Cause {
+    let (source_id, description) = (String::new(), "a test".to_owned());
+    Cause::Xp(Grant { amount, source: "adjustment", source_id, key: key.to_owned(), description })
+}
+
+#[test]
+fn a_level_that_was_lost_is_not_celebrated_again() {
+    let mut course = Course::new();
+    let when = at("2026-02-25T14:00:00Z");
+    for (amount, key) in [(650, "a"), (-600, "b"), (600, "c"), (1_000, "d")] {
+        course.batch([(when, correction(amount, key))]);
+    }
+    let levels: Vec<i32> = course.all.level_ups.iter().map(|up| up.level).collect();
+    assert_eq!((course.player.total_xp, levels), (1_650, vec![2, 3, 4]));
+}
+
+#[test]
+fn of_equal_bests_the_earlier_week_counts_in_any_order() {
+    let (early, late) = ("2026-02-22T23:59:59Z", "2026-02-23T00:00:00Z");
+    for order in [[early, late], [late, early]] {
+        let mut course = Course::new();
+        for when in order {
+            course.share(when, 5.0);
+        }
+        assert_eq!(course.player.best_week, IsoWeek::parse("2026-W08"));
+        assert_eq!(course.of_source("personal_best"), 0, "an equal best beats nothing");
+    }
+}
+
+#[test]
+fn a_user_with_many_rigs_is_paid_like_one_that_is_always_on() {
+    let monday = at("2026-03-02T00:00:00Z");
+    let paid = |rigs: i64| {
+        let mut course = Course::new();
+        let shares = (0..7 * 5_760 * rigs).map(|n| {
+            let seconds = 15 * (n / rigs);
+            (monday + chrono::TimeDelta::seconds(seconds), Cause::Share { difficulty: 1.0 })
+        });
+        course.batch(shares);
+        let mut keys: Vec<String> = course.keys().into_iter().map(str::to_owned).collect();
+        keys.sort_unstable();
+        (course.sum(), course.player.held.clone(), keys)
+    };
+    let one = paid(1);
+    assert_eq!(one.0, 750, "example 6");
+    assert_eq!(paid(3), one);
+}
+
 /// Shares over some weeks, in order of time.
 fn sequence() -> impl Strategy<Value = Vec<(DateTime<Utc>, f64)>> {
     let share = (0_i64..20 * 7 * 24, prop_oneof![Just(1.0), Just(2e6), Just(3e9), 1.0..5e6]);
@@ -336,5 +390,45 @@ proptest! {
         keys.sort_unstable();
         keys.dedup();
         prop_assert_eq!(keys.len(), course.all.ledger.len(), "each key once");
+    }
+
+    #[test]
+    fn the_state_follows_from_ledger_awards_calendar_and_blocks(
+        shares in sequence(),
+        seed in any::<u64>(),
+        blocks in prop::collection::vec(0_i64..40, 0..6),
+        aged in prop::option::of(prop_oneof![Just(2.5e6), Just(7e9)]),
+    ) {
+        let start = at("2026-11-16T00:00:00Z");
+        let mut causes: Vec<_> =
+            shares.iter().map(|(at, difficulty)| (*at, Cause::Share { difficulty: *difficulty })).collect();
+        let found = |hour: i64| start + chrono::TimeDelta::hours(hour);
+        causes.extend(blocks.iter().map(|hour| (found(*hour), Cause::Block { height: 900_000, reward_sats: 1 })));
+        causes.extend(aged.map(|difficulty| (at("2025-06-02T00:00:00Z"), Cause::AgedBest { difficulty })));
+        causes.push((start, correction(700, "a")));
+        let count = causes.len();
+        for index in 0..count {
+            causes.swap(index, (seed.rotate_left(index as u32 % 64) as usize) % count);
+        }
+        let mut course = Course::new();
+        for cause in causes {
+            course.batch([cause]);
+        }
+        let (stored, sources) = course.kept(blocks.iter().map(|hour| found(*hour).date_naive()).collect());
+        let wrong = mend(sources.clone(), &stored).map(|mended| mended.fields);
+        prop_assert_eq!(wrong, None);
+
+        // Nothing is left of the row: all comes back but what only a share too late to be counted had made.
+        let mended = mend(sources.clone(), &Stored { updated_at: stored.updated_at, ..Stored::default() });
+        let mut mended = mended.unwrap().player;
+        if aged.is_some() {
+            (mended.best_difficulty, mended.best_week) = (stored.player.best_difficulty, stored.player.best_week);
+        }
+        let again = Stored { player: mended, ..stored };
+        prop_assert_eq!(mend(sources, &again).map(|mended| mended.fields), None);
+        prop_assert_eq!(again.player.streak, course.player.streak);
+        prop_assert_eq!(again.player.blocks_found, course.player.blocks_found);
+        prop_assert_eq!(again.player.first_share_day, course.player.first_share_day);
+        prop_assert_eq!(again.player.best_week, course.player.best_week);
     }
 }

@@ -1,0 +1,103 @@
+//! What jobs tell and put right.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tbg_core::Clock as _;
+use tbg_core::told::{self, Told};
+use tbg_tests::app::App;
+use tbg_tests::{at, share};
+
+use super::{assert_sound, change, mine_late, read, xp};
+
+#[tokio::test]
+async fn the_end_of_a_week_is_told_once() {
+    let app = App::at(at("2026-03-02T12:00:00Z")).await;
+    let (pair, frozen) = (app.miner(1).await, app.miner(2).await);
+    for week in 0..4 {
+        let monday = at("2026-03-02T12:00:00Z") + TimeDelta::weeks(week);
+        app.clock.set(monday);
+        let ts = monday.timestamp().to_string();
+        let mut lines = vec![share(&frozen.address, "rig1", &ts, 1024.0, 1.0, true)];
+        if week < 2 {
+            lines.push(share(&pair.address, "rig1", &ts, 1024.0, 1.0, true));
+        }
+        app.feed(&lines).await;
+    }
+    let count = async |subtype: &'static str, user: i64| {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notifications WHERE subtype = $1 AND user_id = $2")
+            .bind(subtype)
+            .bind(user)
+            .fetch_one(&app.db.pool)
+            .await
+            .unwrap()
+    };
+    // The pair's second week was W11: in W12 it is warned, at the end of W12 its streak is broken.
+    app.clock.set(at("2026-03-22T18:00:30Z"));
+    for _ in 0..2 {
+        app.run_job("streak_warning").await;
+        app.consume().await;
+    }
+    assert_eq!((count("streak_warning", pair.id).await, count("streak_warning", frozen.id).await), (1, 0));
+    app.clock.set(at("2026-03-23T00:15:30Z"));
+    for _ in 0..2 {
+        app.run_job("streak_week_close").await;
+        app.consume().await;
+    }
+    assert_eq!(count("streak_broken", pair.id).await, 1);
+    // The other's last week was W13: W14 is bridged by its freeze, W15 ends it.
+    app.clock.set(at("2026-04-06T00:15:30Z"));
+    app.run_job("streak_week_close").await;
+    app.consume().await;
+    app.clock.set(at("2026-04-13T00:15:30Z"));
+    app.run_job("streak_week_close").await;
+    app.consume().await;
+    assert_eq!((count("streak_frozen", frozen.id).await, count("streak_broken", frozen.id).await), (1, 1));
+    assert_eq!(app.db.number("SELECT count(*) FROM streak_calendar WHERE share_count = 0").await, 0);
+}
+
+#[tokio::test]
+async fn what_was_changed_by_hand_is_repaired_and_told() {
+    let app = App::at(at("2026-02-25T14:00:05Z")).await;
+    let person = app.miner(1).await;
+    mine_late(&app, &person, "2026-02-25T14:00:00Z", 2e6).await;
+    change(&app, "UPDATE user_gamification SET total_xp = 5000, level = 5, current_streak = 9, longest_streak = 9, total_shares = 7").await;
+
+    app.run_job("gamification_check").await;
+
+    assert_eq!(xp(&app, &person).await, 100);
+    let streak = read(&app, &person, "/users/me/streak").await;
+    assert_eq!(streak["current_streak"], 1);
+    assert_sound(&app).await;
+}
+
+#[tokio::test]
+async fn a_week_is_not_closed_before_its_shares_are_there() {
+    let app = App::at(at("2026-03-02T12:00:00Z")).await;
+    let person = app.miner(1).await;
+    for monday in ["2026-03-02T12:00:00Z", "2026-03-09T12:00:00Z"] {
+        app.clock.set(at(monday));
+        mine_late(&app, &person, monday, 1.0).await;
+    }
+    let ingest_lags = async |seconds: f64| {
+        let told = Told { ingest_lag_seconds: Some(seconds), ..Told::now(app.clock.now()) };
+        told::tell(&mut app.redis.manager(), "ingest-1", &told).await.unwrap();
+    };
+    let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%streak_broken:%'";
+
+    app.clock.set(at("2026-03-23T00:15:00Z"));
+    ingest_lags(601.0).await;
+    let closing = tokio::time::timeout(Duration::from_secs(1), app.run_job("streak_week_close"));
+    assert!(closing.await.is_err(), "it waits");
+    assert_eq!(app.db.number(told).await, 0);
+
+    ingest_lags(600.0).await;
+    app.run_job("streak_week_close").await;
+    assert_eq!(app.db.number(told).await, 1);
+
+    change(&app, "DELETE FROM domain_outbox").await;
+    app.clock.set(at("2026-03-23T06:00:00Z"));
+    ingest_lags(9_000.0).await;
+    app.run_job("streak_week_close").await;
+    assert_eq!(app.db.number(told).await, 1, "at six it waits no longer");
+}
