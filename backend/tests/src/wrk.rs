@@ -1,24 +1,39 @@
-//! Load by wrk: every request is another signed-in user's.
+//! Load by wrk: every request is another user's.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use tokio::process::Command;
 
-/// A script of wrk in which every request is another user's.
+/// A script of wrk in which every request has the next value of a header. The requests are made before the clock
+/// runs.
+///
+/// # Panics
+/// Never: writing into a text does not fail.
 #[must_use]
-pub fn script(tokens: &[String]) -> String {
-    let mut text = "local tokens = {\n".to_owned();
-    for token in tokens {
-        writeln!(text, "\"{token}\",").unwrap();
+pub fn script(header: &str, values: impl Iterator<Item = String>) -> String {
+    let mut text = "local values = {\n".to_owned();
+    for value in values {
+        writeln!(text, "\"{value}\",").unwrap();
     }
+    write!(
+        text,
+        "}}\nlocal requests = {{}}\nlocal n = 0\ninit = function(args)\n  for i, value in ipairs(values) do\n    \
+         requests[i] = wrk.format(\"GET\", nil, {{ [\"{header}\"] = value }})\n  end\nend\nrequest = function()\n  \
+         n = n % #requests + 1\n  return requests[n]\nend\n"
+    )
+    .unwrap();
     text.push_str(
-        "}\nlocal requests = {}\nlocal n = 0\ninit = function(args)\n  for i, token in ipairs(tokens) do\n    \
-         requests[i] = wrk.format(\"GET\", nil, { [\"Authorization\"] = \"Bearer \" .. token })\n  end\nend\n\
-         request = function()\n  n = n % #requests + 1\n  return requests[n]\nend\n\
-         done = function(summary, latency, requests)\n  io.write(string.format(\"p95 %.3f\\n\", latency:percentile(95) / 1000))\nend\n",
+        "done = function(summary, latency, requests)\n  \
+         io.write(string.format(\"p95 %.3f\\n\", latency:percentile(95) / 1000))\nend\n",
     );
     text
+}
+
+/// The same for tokens of signed-in users.
+#[must_use]
+pub fn script_of_tokens(tokens: &[String]) -> String {
+    script("Authorization", tokens.iter().map(|token| format!("Bearer {token}")))
 }
 
 /// What wrk measured; times in milliseconds.

@@ -7,8 +7,6 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark fails loudly")]
 
-use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -17,8 +15,8 @@ use tbg_core::Clock as _;
 use tbg_tests::app::{claims, sign};
 use tbg_tests::people::{address_of, wallet};
 use tbg_tests::program::Program;
+use tbg_tests::wrk::{self, Round};
 use tbg_tests::{TestDb, TestRedis};
-use tokio::process::Command;
 
 /// The allocator of the program that is measured.
 #[global_allocator]
@@ -42,15 +40,6 @@ struct Args {
     rounds: usize,
 }
 
-/// What wrk measured.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    refused: u64,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -70,18 +59,18 @@ async fn main() -> anyhow::Result<()> {
     program.wait_for("/health", 200).await;
     let users = create_users(&db, args.users).await;
     let script = program.dir().join("tokens.lua");
-    std::fs::write(&script, lua("Authorization", users.iter().map(|token| format!("Bearer {token}"))))?;
+    std::fs::write(&script, wrk::script_of_tokens(&users))?;
     let anonymous = program.dir().join("addresses.lua");
     let addresses = (0..users.len()).map(|n| format!("10.{}.{}.7", n / 250, n % 250));
-    std::fs::write(&anonymous, lua("X-Forwarded-For", addresses))?;
+    std::fs::write(&anonymous, wrk::script("X-Forwarded-For", addresses))?;
     let settings = format!("{}/api/v1/users/me/settings", program.base);
     let version = format!("{}/version", program.base);
 
-    wrk(&args, &settings, &script, 3).await?;
+    wrk::run(args.connections, 3, &settings, &script).await?;
     let (mut bare, mut guarded) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        bare.push(wrk(&args, &version, &anonymous, args.seconds).await?);
-        guarded.push(wrk(&args, &settings, &script, args.seconds).await?);
+        bare.push(wrk::run(args.connections, args.seconds, &version, &anonymous).await?);
+        guarded.push(wrk::run(args.connections, args.seconds, &settings, &script).await?);
     }
     let (bare, guarded) = (median(bare), median(guarded));
     println!("| Route | req/s | p50 ms | p99 ms | refused |\n|---|---|---|---|---|");
@@ -117,45 +106,6 @@ async fn create_users(db: &TestDb, count: usize) -> Vec<String> {
     ids.into_iter().map(|id| sign(&claims(id, now))).collect()
 }
 
-/// A script of wrk in which every request has the next value of a header. The requests are made before the
-/// clock runs.
-fn lua(header: &str, values: impl Iterator<Item = String>) -> String {
-    let mut text = "local values = {\n".to_owned();
-    for value in values {
-        writeln!(text, "\"{value}\",").unwrap();
-    }
-    write!(
-        text,
-        "}}\nlocal requests = {{}}\nlocal n = 0\ninit = function(args)\n  for i, value in ipairs(values) do\n    \
-         requests[i] = wrk.format(\"GET\", nil, {{ [\"{header}\"] = value }})\n  end\nend\nrequest = function()\n  \
-         n = n % #requests + 1\n  return requests[n]\nend\n"
-    )
-    .unwrap();
-    text
-}
-
-async fn wrk(args: &Args, url: &str, script: &Path, seconds: u64) -> anyhow::Result<Round> {
-    let mut command = Command::new("wrk");
-    command.args(["-t1", &format!("-c{}", args.connections), &format!("-d{seconds}s"), "--latency"]);
-    let output = command.arg("-s").arg(script).arg(url).output().await?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-    let round = (|| {
-        Some(Round {
-            per_second: field("Requests/sec:")?.parse().ok()?,
-            p50_ms: milliseconds(field("50%")?)?,
-            p99_ms: milliseconds(field("99%")?)?,
-            refused: field("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.parse().ok())?,
-        })
-    })();
-    round.ok_or_else(|| anyhow::anyhow!("wrk said: {text}"))
-}
-
-fn milliseconds(text: &str) -> Option<f64> {
-    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
-    number("us").map(|us| us / 1_000.0).or_else(|| number("ms")).or_else(|| number("s").map(|s| s * 1_000.0))
-}
-
 fn median(mut rounds: Vec<Round>) -> Round {
     rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     rounds[rounds.len() / 2]
@@ -164,7 +114,7 @@ fn median(mut rounds: Vec<Round>) -> Round {
 fn print_row(name: &str, round: Round) {
     println!(
         "| {name} | {:.0} | {:.2} | {:.2} | {} |",
-        round.per_second, round.p50_ms, round.p99_ms, round.refused
+        round.per_second, round.p50, round.p99, round.refused
     );
 }
 

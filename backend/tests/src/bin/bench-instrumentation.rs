@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let (with, without) = (start("true").await, start("false").await);
     let script = with.dir().join("tokens.lua");
-    std::fs::write(&script, wrk::script(&tokens))?;
+    std::fs::write(&script, wrk::script_of_tokens(&tokens))?;
     let ask = async |program: &Program| {
         let url = format!("{}{}", program.base, args.route);
         wrk::run(args.connections, args.seconds, &url, &script).await.map(|round| round.per_second)

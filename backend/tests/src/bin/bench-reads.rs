@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
     let program = Program::start(&db, &redis, "api", &settings).await;
     program.wait_for("/health", 200).await;
     let script = program.dir().join("tokens.lua");
-    std::fs::write(&script, wrk::script(&tokens[1..]))?;
+    std::fs::write(&script, wrk::script_of_tokens(&tokens[1..]))?;
 
     println!("| Route | req/s | p50 ms | p95 ms | p99 ms | refused | bar |\n|---|---|---|---|---|---|---|");
     for (route, bar) in ROUTES {
