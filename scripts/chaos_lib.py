@@ -253,7 +253,7 @@ class Program(Server):
 
     def __init__(self, world, name):
         self.world, self.name, self.role = world, name, name.split("-")[0]
-        self.port, self.log, self.may_be_down = free_port(), world.dir / f"{name}.log", False
+        self.port, self.log, self.may_be_down = free_port(), world.logs / f"{name}.log", False
 
     def start(self):
         env = self.world.settings(self.name) | {"TBG_HTTP_LISTEN": f"127.0.0.1:{self.port}"}
@@ -340,7 +340,8 @@ class World:
     def __init__(self, lab, name, programs="api-1 api-2 ingest jobs-1", wired="", settings=None, folder=None):
         self.lab, self.name, self.dir, self.extra = lab, name, lab.dir / name, settings or {}
         self.dir.mkdir(mode=0o755)
-        self.redis, self.spool = Redis(self.dir), (folder or self.dir) / "spool"
+        self.redis, self.logs = Redis(self.dir), folder or self.dir
+        self.spool = self.logs / "spool"
         self.database = Cluster(lab, name, lab.pg_dir / "migrated", folder)
         # The processes in `wired` reach the database by a wire that the scenario can break.
         self.wire, self.wired = Wire(self.database.port), wired.split()

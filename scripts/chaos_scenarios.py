@@ -82,9 +82,9 @@ def packets_dropped(lab):
 
 
 def disk_full(lab):
-    """Cause: the disk of PostgreSQL's tables and of the spool is full for 6 s. The write-ahead log has a disk of its
-    own: without that, PostgreSQL shuts down, which is the scenario of the stopped database. Expected: reads go on,
-    writes answer 503, events wait."""
+    """Cause: the disk of PostgreSQL's tables, of the spool and of the logs is full for 6 s. The write-ahead log has a
+    disk of its own: without that, PostgreSQL shuts down, which is the scenario of the stopped database. Expected:
+    log lines are lost, reads go on, writes answer 503, events wait."""
     with small_disk(lab) as disk, World(lab, "disk-full", folder=disk) as world:
 
         def play():

@@ -1,6 +1,7 @@
 //! The real program, started on free ports with its own database and Redis.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -42,9 +43,28 @@ impl Program {
     /// Starts `tbg serve --role ROLES` on a database and a Redis, with further settings.
     pub async fn start(db: &TestDb, redis: &TestRedis, roles: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("folder");
+        let log = File::create(dir.path().join("log")).expect("log");
+        Self::start_in(dir, log, db, redis, roles, settings)
+    }
+
+    /// The same on a full disk, as far as the log goes.
+    #[must_use]
+    pub fn start_without_log(db: &TestDb, redis: &TestRedis, roles: &str, settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        let full = File::options().write(true).open("/dev/full").expect("a file that is always full");
+        Self::start_in(dir, full, db, redis, roles, settings)
+    }
+
+    fn start_in(
+        dir: TempDir,
+        log: File,
+        db: &TestDb,
+        redis: &TestRedis,
+        roles: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let port = free_port();
         let socket = dir.path().join("events.sock");
-        let log = dir.path().join("log");
         let child = Command::new(binary())
             .args(["serve", "--role", roles])
             .env("TBG_ENVIRONMENT", "test")
@@ -62,16 +82,17 @@ impl Program {
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).expect("log"))
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("tbg starts");
+        let log = dir.path().join("log");
         Self { child, base: format!("http://127.0.0.1:{port}"), socket, log, dir }
     }
 
     /// Its private folder.
     #[must_use]
-    pub fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 

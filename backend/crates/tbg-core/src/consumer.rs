@@ -30,7 +30,7 @@ pub trait Handle: Send + Sync {
     fn consumer(&self) -> &'static str;
 
     /// Applies one event in the given transaction. Doing it twice must change nothing the second time. What
-    /// is returned is published after the commit.
+    /// is returned is published after the commit, and what was added to the event's counts is counted then.
     async fn handle(
         &self,
         conn: &mut PgConnection,
@@ -96,6 +96,7 @@ impl Consumer {
                 Ok(messages) => {
                     outbox::done(&mut tx, event.id, now).await?;
                     tx.commit().await?;
+                    event.counts.publish();
                     self.failed.remove(&event.id);
                     self.bus.publish(&messages).await;
                     consumed += 1;

@@ -2,8 +2,9 @@
 //!
 //! The table `job_runs` has one row per (job, scheduled time). Claiming a run is one `INSERT … ON
 //! CONFLICT`; a run whose process died is taken over when its lease ends, a run that failed is tried
-//! again after [`RETRY_AFTER`]. After a downtime only the **latest** missed time runs: jobs work from
-//! state, not from the number of times they were called.
+//! again after [`RETRY_AFTER`], one that has to wait ([`NotYet`]) after the time that it names. After a
+//! downtime only the **latest** missed time runs: jobs work from state, not from the number of times they
+//! were called.
 //!
 //! Why not a library: graphile_worker schedules by the minute, and both it and apalis bring their own
 //! schema and worker model; the contracts want 15-second jobs and a lease that can be read in a table.
@@ -41,6 +42,12 @@ const RECHECK_AFTER_ERROR: TimeDelta = TimeDelta::seconds(5);
 const INTERVALS: usize = 10;
 /// Rows of finished runs are kept this long.
 const KEEP_RUNS: TimeDelta = TimeDelta::days(7);
+
+/// The end of a run that must wait: it is asked for again after that time, by whichever process is there then. It
+/// has not failed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("asked again in {} s", .0.num_seconds())]
+pub struct NotYet(pub TimeDelta);
 
 /// What a job does; called with its scheduled time.
 pub type Work =
@@ -303,14 +310,21 @@ impl Claim {
 
     async fn finish(self, result: anyhow::Result<()>) {
         let now = self.clock.now();
+        let mut again_after = RETRY_AFTER;
         let (finished_at, error) = match &result {
             Ok(()) => {
                 metrics::gauge!(JOB_LAST_SUCCESS, "task" => self.job.name).set(now.timestamp() as f64);
                 (Some(now), None)
             }
             Err(error) => {
-                tracing::error!(job = self.job.name, error = format!("{error:#}"), "job failed");
-                (None, Some(format!("{error:#}").chars().take(500).collect::<String>()))
+                let text = format!("{error:#}");
+                if let Some(NotYet(wait)) = error.downcast_ref() {
+                    again_after = *wait;
+                    tracing::info!(job = self.job.name, reason = text, "job waits");
+                } else {
+                    tracing::error!(job = self.job.name, error = text, "job failed");
+                }
+                (None, Some(text.chars().take(500).collect::<String>()))
             }
         };
         let saved = sqlx::query!(
@@ -324,7 +338,7 @@ impl Claim {
             self.attempt,
             finished_at,
             error,
-            now + RETRY_AFTER,
+            now + again_after,
             now - KEEP_RUNS
         )
         .execute(&self.pool)

@@ -1,7 +1,10 @@
 //! The metrics recorder and the names that more than one crate uses (contract `production.md` §10).
 //! Labels come from closed sets only: never an address, a user or a raw path.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Context as _;
+use metrics::Counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::config::Settings;
@@ -56,6 +59,25 @@ pub fn install(settings: &Settings, http_buckets: &[f64]) -> anyhow::Result<Prom
         .context("cannot install the metrics recorder")?;
     describe();
     Ok(handle)
+}
+
+/// What is counted once a transaction is committed: counters agree with the tables, also when the transaction is
+/// rolled back and tried again.
+#[derive(Debug, Default)]
+pub struct Counts(Mutex<Vec<(Counter, u64)>>);
+
+impl Counts {
+    /// Keeps an increment until the commit.
+    pub fn add(&self, counter: Counter, by: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((counter, by));
+    }
+
+    /// Moves the counters: the transaction is committed.
+    pub fn publish(self) {
+        for (counter, by) in self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            counter.increment(by);
+        }
+    }
 }
 
 fn describe() {

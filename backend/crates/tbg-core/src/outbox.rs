@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::UserId;
+use crate::metrics::Counts;
 
 /// Something that happened in one domain and that others react to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -342,7 +343,7 @@ pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u6
 }
 
 /// An event as its consumer reads it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pending {
     /// Row id.
     pub id: i64,
@@ -356,6 +357,8 @@ pub struct Pending {
     pub payload: serde_json::Value,
     /// When it was written.
     pub created_at: DateTime<Utc>,
+    /// What its consumer counts once its effects are committed.
+    pub counts: Counts,
 }
 
 /// The consumer's oldest open event after row `after`, locked until the end of the transaction. `None` when
@@ -394,6 +397,7 @@ pub async fn take(
         user_id: row.user_id.map(UserId),
         payload: row.payload,
         created_at: row.created_at,
+        counts: Counts::default(),
     }))
 }
 
@@ -406,7 +410,10 @@ pub async fn done(conn: &mut PgConnection, id: i64, now: DateTime<Utc>) -> Resul
     Ok(())
 }
 
-/// Deletes up to `at_most` rows that were consumed before `before`.
+/// What operators do. Their events stay for good, and with them the knowledge of which references were used.
+const KEPT_TOPICS: [&str; 3] = ["GiftRedeemed", "NodeVerified", "XpAdjusted"];
+
+/// Deletes up to `at_most` rows that were consumed before `before`, but for what operators did.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -417,9 +424,10 @@ pub async fn prune_done(
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!(
         "DELETE FROM domain_outbox WHERE id IN
-           (SELECT id FROM domain_outbox WHERE done_at < $1 ORDER BY done_at LIMIT $2)",
+           (SELECT id FROM domain_outbox WHERE done_at < $1 AND topic <> ALL ($3) ORDER BY done_at LIMIT $2)",
         before,
-        at_most
+        at_most,
+        &KEPT_TOPICS as &[&str]
     )
     .execute(conn)
     .await?;

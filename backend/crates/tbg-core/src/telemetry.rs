@@ -36,7 +36,8 @@ impl Drop for Telemetry {
     }
 }
 
-/// Starts logging to standard error. Does nothing when logging has started already.
+/// Starts logging to standard error; a line that cannot be written, as on a full disk, is lost. Does nothing when
+/// logging has started already.
 ///
 /// # Errors
 /// When `TBG_LOG_FILTER` is not a filter.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection as _, PgConnection};
-use tbg_core::{metrics as names, outbox, users};
+use tbg_core::metrics::{self as names, Counts};
+use tbg_core::{outbox, users};
 use uuid::Uuid;
 
 use crate::batch::{Batch, BatchEvent};
@@ -76,7 +77,7 @@ impl Engine {
         letters: &[DeadLetter],
         now: DateTime<Utc>,
     ) -> Result<Outcome, sqlx::Error> {
-        let mut outcome = Outcome::default();
+        let (mut outcome, mut counts) = (Outcome::default(), Vec::new());
         let mut stage = Stopwatch::start();
         let mut tx = conn.begin().await?;
         store::take_batch_turn(&mut tx).await?;
@@ -95,6 +96,7 @@ impl Engine {
                 let ran = reactor.run(&mut tx, &batch, &events_so_far).await?;
                 events_so_far.extend(ran.events);
                 outcome.pushes.extend(ran.pushes);
+                counts.push(ran.counts);
                 outcome.stages.extend([
                     (reactor.name(), "load", ran.load),
                     (reactor.name(), "react", ran.react),
@@ -113,6 +115,7 @@ impl Engine {
             outcome.count(Tally::Event { event, outcome: "dead" });
         }
         outcome.publish_counts();
+        counts.into_iter().for_each(Counts::publish);
         Ok(outcome)
     }
 }

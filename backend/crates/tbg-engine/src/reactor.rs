@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use tbg_core::metrics::Counts;
 use tbg_core::outbox::DomainEvent;
 
 use crate::batch::Batch;
@@ -51,6 +52,11 @@ pub trait Reactor: Send + Sync {
         events_so_far: &[DomainEvent],
     ) -> Reaction<Self::Changes>;
 
+    /// What the changes count; counted after the commit.
+    fn counts(&self, _changes: &Self::Changes) -> Counts {
+        Counts::default()
+    }
+
     /// Writes the changes.
     async fn store(&self, conn: &mut PgConnection, changes: Self::Changes) -> Result<(), sqlx::Error>;
 }
@@ -67,6 +73,7 @@ pub trait AfterCommit: Send + Sync {
 pub(crate) struct Ran {
     pub(crate) events: Vec<DomainEvent>,
     pub(crate) pushes: Vec<Push>,
+    pub(crate) counts: Counts,
     pub(crate) load: Duration,
     pub(crate) react: Duration,
     pub(crate) store: Duration,
@@ -100,8 +107,10 @@ impl<R: Reactor> AnyReactor for R {
         let state = self.load(conn, batch).await?;
         let loaded = Instant::now();
         let Reaction { changes, events, pushes } = self.react(state, batch, events_so_far);
+        let counts = self.counts(&changes);
         let reacted = Instant::now();
         self.store(conn, changes).await?;
-        Ok(Ran { events, pushes, load: loaded - started, react: reacted - loaded, store: reacted.elapsed() })
+        let (load, react, store) = (loaded - started, reacted - loaded, reacted.elapsed());
+        Ok(Ran { events, pushes, counts, load, react, store })
     }
 }

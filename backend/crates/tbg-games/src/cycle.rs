@@ -1,9 +1,13 @@
 //! A week's life (contract `games.md` §2.7): opened, frozen once ingest has caught up, drawn after its root is
 //! public. The clock decides when, never who.
 
+use std::mem;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -12,10 +16,12 @@ use tbg_core::audit::{self, Action, Entry as AuditEntry};
 use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
 use tbg_core::outbox::{self, DomainEvent, LotteryResult};
 use tbg_core::period::IsoWeek;
+use tokio::task::spawn_blocking;
 
 use crate::metrics;
 use crate::rules::lottery::{
-    self, Entry, Hash, NO_SEAL, SaltKey, above, by_rank, hex, percentile, percentile_hundredths, tree, xp_of,
+    self, Entrant, Entry, Hash, NO_SEAL, SaltKey, above, by_rank, hex, percentile, percentile_hundredths,
+    tree, xp_of,
 };
 use crate::store::{self, Committed, DrawState, EntryRow, Frozen, ResultRow};
 
@@ -25,6 +31,8 @@ const MAX_WEEKS: i64 = 520;
 const AHEAD: TimeDelta = TimeDelta::seconds(300);
 /// A draw of a week that ended longer ago is told to nobody.
 const NEWS_FOR: TimeDelta = TimeDelta::days(8);
+/// Entrants whose commitments are made at once, while the database sends the next.
+const ENTRANTS_AT_ONCE: usize = 20_000;
 /// Results in one domain event.
 const EVENT_CHUNK: usize = 500;
 /// Domain events in one statement.
@@ -169,6 +177,7 @@ impl Cycle {
             tx.commit().await?;
             return Ok(None);
         }
+        store::plan_for_everybody(&mut tx).await?;
         let frozen = self.freeze_now(&mut tx, &draw, now).await?;
         tx.commit().await?;
         let week = IsoWeek::of_day(monday);
@@ -207,31 +216,25 @@ impl Cycle {
         now: DateTime<Utc>,
     ) -> anyhow::Result<Frozen> {
         let week = IsoWeek::of_day(draw.week_start);
-        let last_instant = end_of(draw.week_start) - TimeDelta::microseconds(1);
-        let mut committed: Vec<Committed> = store::entrants(conn, draw.week_start, last_instant)
-            .map_ok(|entrant| {
-                let salt = self.key.salt(week, entrant.user_id);
-                let commitment = lottery::commitment(week, &salt, &entrant.btc_address);
-                Committed { entrant, commitment }
-            })
-            .try_collect()
-            .await?;
-        committed.sort_unstable_by_key(|entry| entry.commitment);
-        let leaves: Vec<Hash> = committed.iter().map(|entry| entry_of(entry).leaf(week)).collect();
+        let (committed, leaves) = self.commit(conn, week).await?;
+        let shares = committed.iter().map(|entry| entry.entrant.total_shares).sum();
+        store::insert_entries(conn, draw.id, &committed, |user| self.key.salt(week, user)).await?;
+        // The tree needs the leaves alone: the entries make room for it.
+        drop(committed);
+        let participants = leaves.len();
         let root = write_tree(conn, draw.id, leaves).await?;
         let previous_seal = match store::previous(conn, draw.week_start).await? {
             Some((_, Some(seal))) => seal.try_into().ok().context("a seal has 32 bytes")?,
             _ => NO_SEAL,
         };
         let frozen = Frozen {
-            participants: i32::try_from(committed.len()).context("too many entries")?,
-            shares: committed.iter().map(|entry| entry.entrant.total_shares).sum(),
+            participants: i32::try_from(participants).context("too many entries")?,
+            shares,
             root,
             previous_seal,
-            seal: lottery::seal(&previous_seal, week, committed.len() as u64, &root),
-            key_id: self.key.id(),
+            seal: lottery::seal(&previous_seal, week, participants as u64, &root),
+            key_id: self.key.id().to_owned(),
         };
-        store::insert_entries(conn, draw.id, &committed, |user| self.key.salt(week, user)).await?;
         store::set_frozen(conn, draw.id, &frozen, now).await?;
         let details = json!({
             "week": week.to_string(), "n": frozen.participants, "root": hex(&root), "seal": hex(&frozen.seal),
@@ -239,6 +242,45 @@ impl Cycle {
         let entry = AuditEntry::new(Action::LotteryFrozen, "lottery").on(week.to_string()).details(details);
         audit::record(conn, &entry).await.context("audit")?;
         Ok(frozen)
+    }
+
+    /// Everybody who takes part in a week, in the order of the tree, and the tree's leaves.
+    async fn commit(
+        &self,
+        conn: &mut PgConnection,
+        week: IsoWeek,
+    ) -> anyhow::Result<(Vec<Committed>, Vec<Hash>)> {
+        let last_instant = end_of(week.monday()) - TimeDelta::microseconds(1);
+        let mut rows = store::entrants(conn, week.monday(), last_instant);
+        let (mut committed, mut waiting) = (Vec::new(), Vec::<Entrant>::new());
+        while let Some(row) = rows.try_next().await? {
+            if let Some(last) = waiting.last_mut().filter(|last| last.user_id == row.user_id) {
+                last.join(row);
+                continue;
+            }
+            if waiting.len() == ENTRANTS_AT_ONCE {
+                committed.extend(self.committed(week, mem::take(&mut waiting)).await?);
+            }
+            waiting.push(row);
+        }
+        committed.extend(self.committed(week, waiting).await?);
+        let in_order = move || {
+            committed.par_sort_unstable_by_key(|entry| entry.commitment);
+            let leaves = committed.par_iter().map(|entry| entry_of(entry).leaf(week)).collect();
+            (committed, leaves)
+        };
+        Ok(spawn_blocking(in_order).await?)
+    }
+
+    /// Some of them with their commitments, by all processors.
+    async fn committed(&self, week: IsoWeek, entrants: Vec<Entrant>) -> anyhow::Result<Vec<Committed>> {
+        let key = self.key.clone();
+        let committed = move |entrant: Entrant| {
+            let salt = key.salt(week, entrant.user_id);
+            let commitment = lottery::commitment(week, &salt, &entrant.btc_address);
+            Committed { entrant, commitment }
+        };
+        Ok(spawn_blocking(move || entrants.into_par_iter().map(committed).collect()).await?)
     }
 
     /// Draws a frozen week if it is due. Returns where the week is now.
@@ -258,6 +300,7 @@ impl Cycle {
         if waits == Waits::Kept && now < frozen_at + self.config.reveal_delay {
             return Ok("processing");
         }
+        store::plan_for_everybody(&mut tx).await?;
         let messages = draw_now(&mut tx, &draw, now).await?;
         tx.commit().await?;
         self.bus.publish(&messages).await;
@@ -265,19 +308,22 @@ impl Cycle {
     }
 }
 
-/// Writes the tree over the leaves level by level, never holding more than two. Returns its root; of nothing there
+/// Writes the tree over the leaves level by level, never holding more than two: while one is written, the next is
+/// made. Returns its root; of nothing there
 /// are no levels.
 async fn write_tree(conn: &mut PgConnection, draw: i64, leaves: Vec<Hash>) -> anyhow::Result<Hash> {
     if leaves.is_empty() {
         return tree(leaves).pop().and_then(|level| level.first().copied()).context("a tree has a root");
     }
-    let (mut number, mut level) = (0, leaves);
+    let (mut number, mut level) = (0, Arc::new(leaves));
     loop {
+        let below = Arc::clone(&level);
+        let next = spawn_blocking(move || above(&below));
         store::insert_level(conn, draw, number, &level).await?;
         if let [root] = level.as_slice() {
             return Ok(*root);
         }
-        level = above(&level);
+        level = Arc::new(next.await?);
         number += 1;
     }
 }
@@ -299,7 +345,11 @@ async fn draw_now(
 ) -> anyhow::Result<Vec<LiveMessage>> {
     store::forget_the_deleted(conn, draw.id).await?;
     let mut rows = store::entries(conn, draw.id, draw.week_start).await?;
-    rows.sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
+    let ranked = move || {
+        rows.par_sort_unstable_by(|a, b| by_rank(&row_entry(a), &row_entry(b)));
+        rows
+    };
+    let rows = spawn_blocking(ranked).await?;
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     let mut by_user: Vec<u32> = (0..).take(rows.len()).collect();
     by_user.sort_unstable_by_key(|place| rows.get(*place as usize).map(|row| row.user_id));

@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use tbg_core::UserId;
 use tbg_core::consumer::Handle;
 use tbg_core::live::LiveMessage;
+use tbg_core::metrics::Counts;
 use tbg_core::outbox::{self, Pending};
 use tbg_core::text::with_commas;
 
@@ -159,7 +160,7 @@ impl Handle for GameEvents {
             let crowned = store::has_champion(conn, &closed.week_iso).await?;
             causes.retain(|_| !crowned);
         }
-        apply(conn, causes, now).await
+        apply(conn, causes, &event.counts, now).await
     }
 }
 
@@ -318,6 +319,7 @@ fn champion_of(closed: &WeekClosed) -> Cause {
 async fn apply(
     conn: &mut PgConnection,
     causes: Vec<Caused>,
+    counts: &Counts,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<LiveMessage>> {
     let mut ids: Vec<i64> = causes.iter().map(|(user, ..)| user.0).collect();
@@ -343,6 +345,6 @@ async fn apply(
     let mut outcome = fold.finish();
     store::save(conn, &mut outcome, now).await?;
     outbox::write(conn, &tell::events(&outcome)).await?;
-    metrics::count(&outcome);
+    metrics::count(&outcome, counts);
     Ok(tell::live(&outcome).into_iter().filter_map(|told| told.fresh(now)).collect())
 }

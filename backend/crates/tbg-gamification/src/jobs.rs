@@ -1,13 +1,12 @@
 //! Scheduled work (contract `gamification.md` §6). Jobs tell and check; no rule needs them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::{Connection as _, PgPool};
-use tbg_core::jobs::Job;
+use tbg_core::jobs::{Job, NotYet};
 use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
 use tbg_core::outbox::{self, DomainEvent};
 use tbg_core::period::IsoWeek;
@@ -29,7 +28,7 @@ const ALIVE_WEEKS: u32 = 3;
 /// While shares come later than that, the week that has closed may still get some.
 const MAX_INGEST_LAG_SECONDS: f64 = 600.0;
 /// How often the lag is looked at, and until when in the week.
-const LAG_STEP: Duration = Duration::from_secs(300);
+const LAG_STEP: TimeDelta = TimeDelta::minutes(5);
 const LAG_WAIT: TimeDelta = TimeDelta::hours(6);
 
 /// What the jobs stand on.
@@ -102,9 +101,8 @@ async fn warn(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
 async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
     let week = IsoWeek::of(at);
     let end_of_wait = week.monday().and_time(NaiveTime::MIN).and_utc() + LAG_WAIT;
-    while parts.clock.now() < end_of_wait && ingest_lag(parts).await > MAX_INGEST_LAG_SECONDS {
-        tracing::info!(week = %week.minus(1), "ingest lags: the week is closed later");
-        tokio::time::sleep(LAG_STEP).await;
+    if parts.clock.now() < end_of_wait && ingest_lag(parts).await > MAX_INGEST_LAG_SECONDS {
+        return Err(NotYet(LAG_STEP)).context("ingest lags");
     }
     let (closed, now) = (week.minus(1), parts.clock.now());
     let broken = notify(parts, week, |row| {

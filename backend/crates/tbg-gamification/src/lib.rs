@@ -35,7 +35,7 @@ use tbg_web::Routes;
 
 pub use crate::consumer::GameEvents;
 pub use crate::jobs::{JobParts, check, jobs, keep_statistics};
-pub use crate::operator::{GRANTABLE, adjust_xp, grant_badge, parse_reference};
+pub use crate::operator::{GRANTABLE, Granted, adjust_xp, grant_badge, parse_reference};
 pub use crate::reactor::GameReactor;
 use crate::store::{BadgeRow, Earner};
 

@@ -1,5 +1,7 @@
 //! The game's numbers (contract `gamification.md` §6). All labels come from closed sets.
 
+use tbg_core::metrics::Counts;
+
 use crate::rules::catalogue::Catalogue;
 use crate::rules::causes::Outcome;
 
@@ -25,15 +27,16 @@ pub(crate) fn register(catalogue: &Catalogue) {
     metrics::counter!(BROKEN).increment(0);
 }
 
-/// Counts what an outcome gave.
-pub(crate) fn count(outcome: &Outcome) {
+/// Counts what an outcome gives, once it is committed.
+pub(crate) fn count(outcome: &Outcome, counts: &Counts) {
     for row in outcome.ledger.iter().filter(|row| row.grant.amount > 0) {
-        metrics::counter!(XP, "source" => row.grant.source).increment(row.grant.amount.unsigned_abs().into());
+        let counter = metrics::counter!(XP, "source" => row.grant.source);
+        counts.add(counter, row.grant.amount.unsigned_abs().into());
     }
     for earned in &outcome.earned {
-        metrics::counter!(BADGES, "badge_id" => earned.badge.slug.clone()).increment(1);
+        counts.add(metrics::counter!(BADGES, "badge_id" => earned.badge.slug.clone()), 1);
     }
-    metrics::counter!(LEVELS).increment(outcome.level_ups.len() as u64);
+    counts.add(metrics::counter!(LEVELS), outcome.level_ups.len() as u64);
 }
 
 pub(crate) fn streaks_broken(count: usize) {

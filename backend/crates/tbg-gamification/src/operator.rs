@@ -1,6 +1,6 @@
 //! What operators may do: badges that only people can verify, corrections (contract `gamification.md` §4.3). Both
-//! are events like any other domain's, so the same reference twice changes nothing; when its event has been pruned,
-//! the ledger and the awards remember it.
+//! are events like any other domain's, so the same reference twice changes nothing; and as these events are never
+//! pruned, it does so for good.
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
@@ -9,13 +9,23 @@ use tbg_core::UserId;
 use tbg_core::audit::{self, Action, Entry};
 use tbg_core::outbox::{self, DomainEvent};
 
-use crate::rules::causes::adjustment_key;
 use crate::store;
 
 /// Badges that an operator may grant.
 pub const GRANTABLE: [&str; 4] = ["node_runner", "node_pruned", "node_archival", "orange_piller"];
 /// The most that one correction may change.
 const MAX_ADJUSTMENT: u32 = 100_000;
+
+/// What became of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// The user gets the badge.
+    Done,
+    /// The reference was used before, for whomever: nothing changed.
+    ReferenceUsed,
+    /// The user holds the badge already: nothing changed, and the reference can still be used.
+    HeldAlready,
+}
 
 /// A reference of an operator: 1 to 64 of letters, digits, `.`, `_`, `-`.
 ///
@@ -30,12 +40,16 @@ pub fn parse_reference(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reports that `user` deserves one of [`GRANTABLE`]. Returns false if the reference was used before, or the badge
-/// is held already.
+/// Reports that `user` deserves one of [`GRANTABLE`].
 ///
 /// # Errors
 /// When the slug or the user does not fit, or the database does not answer.
-pub async fn grant_badge(pool: &PgPool, user: UserId, slug: &str, reference: &str) -> anyhow::Result<bool> {
+pub async fn grant_badge(
+    pool: &PgPool,
+    user: UserId,
+    slug: &str,
+    reference: &str,
+) -> anyhow::Result<Granted> {
     let event = match slug {
         "node_runner" => node(user, "full", reference),
         "node_pruned" => node(user, "pruned", reference),
@@ -45,12 +59,14 @@ pub async fn grant_badge(pool: &PgPool, user: UserId, slug: &str, reference: &st
     };
     let details = json!({ "slug": slug, "reference": reference });
     let mut tx = begin(pool, user).await?;
-    if store::holds(&mut tx, user, slug).await? {
-        return Ok(false);
+    if !emit(&mut tx, user, event, Action::AdminBadgeGranted, details).await? {
+        return Ok(Granted::ReferenceUsed);
     }
-    let written = emit(&mut tx, user, event, Action::AdminBadgeGranted, details).await?;
+    if store::holds(&mut tx, user, slug).await? {
+        return Ok(Granted::HeldAlready);
+    }
     tx.commit().await?;
-    Ok(written)
+    Ok(Granted::Done)
 }
 
 fn node(user_id: UserId, kind: &'static str, reference: &str) -> DomainEvent {
@@ -79,12 +95,12 @@ pub async fn adjust_xp(
     };
     let details = json!({ "amount": amount, "reference": reference, "reason": reason });
     let mut tx = begin(pool, user).await?;
-    let before = store::adjustable(&mut tx, user, &adjustment_key(reference)).await?;
-    if before.is_used || !emit(&mut tx, user, event, Action::AdminXpAdjusted, details).await? {
+    let before = store::adjustable_xp(&mut tx, user).await?;
+    if !emit(&mut tx, user, event, Action::AdminXpAdjusted, details).await? {
         return Ok(false);
     }
-    if before.total_xp + i64::from(amount) < 0 {
-        bail!("user {user} has {} XP: {amount} would make it less than 0, nothing changed", before.total_xp);
+    if before + i64::from(amount) < 0 {
+        bail!("user {user} has {before} XP: {amount} would make it less than 0, nothing changed");
     }
     tx.commit().await?;
     Ok(true)

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tbg_core::UserId;
+use tbg_core::metrics::Counts;
 use tbg_core::outbox::DomainEvent;
 use tbg_core::period::IsoWeek;
 use tbg_engine::push::Push;
@@ -98,10 +99,14 @@ impl Reactor for GameReactor {
         Reaction { changes: Changes { outcome, now: batch.processed_at }, events, pushes }
     }
 
+    fn counts(&self, changes: &Changes) -> Counts {
+        let counts = Counts::default();
+        metrics::count(&changes.outcome, &counts);
+        counts
+    }
+
     async fn store(&self, conn: &mut PgConnection, mut changes: Changes) -> Result<(), sqlx::Error> {
-        store::save(conn, &mut changes.outcome, changes.now).await?;
-        metrics::count(&changes.outcome);
-        Ok(())
+        store::save(conn, &mut changes.outcome, changes.now).await
     }
 }
 

@@ -164,7 +164,7 @@ pub(crate) async fn add_feed_row(
 }
 
 /// Brings a user's rows of the feed in line with who may see them: blocks keep their row, under the name of now;
-/// everything else is withdrawn from the public, for good.
+/// everything else is withdrawn from the public, for good, and what was won also when the user leaves the boards.
 pub(crate) async fn apply_privacy(
     conn: &mut PgConnection,
     user: UserId,
@@ -173,7 +173,8 @@ pub(crate) async fn apply_privacy(
     sqlx::query!(
         "UPDATE activity_feed SET
              title = CASE WHEN event_type = 'block' THEN $2 || substring(title FROM ' found block #[0-9,]+!$') ELSE title END,
-             is_global = is_global AND (event_type = 'block' OR $3)
+             is_global = is_global AND (event_type = 'block' OR $3 AND (event_type <> 'competition' OR coalesce(
+                 (SELECT (privacy ->> 'showOnLeaderboard')::BOOLEAN FROM user_settings WHERE user_id = $1), TRUE)))
          WHERE user_id = $1",
         user.0,
         name.unwrap_or(ANONYMOUS),

@@ -130,6 +130,11 @@ async fn fill(db: &TestDb, args: &Args) -> Vec<String> {
         "INSERT INTO blocks (block_height, block_hash, btc_address, found_at, reward_btc)
          SELECT 800000 + n, lpad(n::TEXT, 64, '0'), 'bench' || n, now() - make_interval(hours => n), 3.125
          FROM generate_series(1, 200) n WHERE $1 + $2 > 0",
+        "INSERT INTO weekly_best_diff (user_id, btc_address, week_start, best_difficulty, best_share_time, total_shares)
+         SELECT id, btc_address, date_trunc('week', now() AT TIME ZONE 'UTC')::DATE, 5000 + id, now(), 100 FROM users
+         WHERE $1 + $2 > 0",
+        "INSERT INTO user_gamification (user_id, total_xp, level, badges_earned, current_streak, longest_streak, total_shares)
+         SELECT id, 1000, 5, 3, 2, 2, 100 FROM users WHERE $1 + $2 > 0",
         "INSERT INTO activity_feed (event_type, title, dedupe_key)
          SELECT 'block', 'Somebody found block #' || n, 'block:' || n FROM generate_series(1, 1000) n WHERE $1 + $2 > 0",
     ] {

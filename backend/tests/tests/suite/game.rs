@@ -2,6 +2,8 @@
 //! `gamification.md`; the numbers in names are its acceptance examples).
 
 mod batches;
+mod calendar;
+mod counters;
 mod events;
 mod jobs;
 mod mining;

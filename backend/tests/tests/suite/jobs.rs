@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
-use tbg_core::jobs::{Job, Runner};
+use tbg_core::jobs::{Job, NotYet, Runner};
 use tbg_core::partitions::Maintained;
 use tbg_core::{MockClock, db};
 use tbg_mining::jobs::keep_partitions;
@@ -122,6 +122,46 @@ async fn a_failed_run_is_tried_again_after_thirty_seconds_until_it_succeeds() {
             .await
             .unwrap();
     assert_eq!(row, (2, None, true));
+}
+
+#[tokio::test]
+async fn a_run_that_has_to_wait_is_asked_again_when_it_said_by_whoever_is_there() {
+    let (db, runs) = (TestDb::new().await, Runs::default());
+    let clock = MockClock::at(at("2026-02-23T10:00:00Z"));
+    let patient = || {
+        let runs = Arc::clone(&runs);
+        Job::new("test_job", "0 * * * *", move |at| {
+            let runs = Arc::clone(&runs);
+            async move {
+                runs.lock().unwrap().push(at);
+                if runs.lock().unwrap().len() < 2 {
+                    return Err(NotYet(TimeDelta::minutes(5))).context("too early");
+                }
+                Ok(())
+            }
+        })
+        .unwrap()
+    };
+    let mut first = runner(&db, &clock, "first", vec![patient()]);
+    let mut second = runner(&db, &clock, "second", vec![patient()]);
+
+    assert_eq!(first.run_due().await, 1);
+    let waiting = "SELECT count(*) FROM job_runs WHERE finished_at IS NULL AND error = 'too early: asked again in 300 s'";
+    assert_eq!(db.number(waiting).await, 1);
+    // The first process ends; the other one is there when the time has come.
+    drop(first);
+    clock.advance(TimeDelta::seconds(299));
+    assert_eq!(second.run_due().await, 0);
+    clock.advance(TimeDelta::seconds(1));
+    assert_eq!(second.run_due().await, 1);
+    clock.advance(TimeDelta::minutes(5));
+    assert_eq!(second.run_due().await, 0);
+
+    assert_eq!(times(&runs), [at("2026-02-23T10:00:00Z"); 2]);
+    assert_eq!(
+        db.number("SELECT count(*) FROM job_runs WHERE finished_at IS NOT NULL AND error IS NULL").await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -256,7 +296,8 @@ async fn dead_letters_and_consumed_domain_events_go_when_they_expire() {
         "INSERT INTO domain_outbox (topic, event_key, consumer, payload, created_at, done_at) VALUES
          ('T', 'old', 'social', '{}', '2026-01-01T00:00:00Z', '2026-02-16T09:59:59Z'),
          ('T', 'new', 'social', '{}', '2026-01-01T00:00:00Z', '2026-02-16T10:00:00Z'),
-         ('T', 'open', 'social', '{}', '2026-01-01T00:00:00Z', NULL)",
+         ('T', 'open', 'social', '{}', '2026-01-01T00:00:00Z', NULL),
+         ('NodeVerified', 'operator', 'gamification', '{}', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
     ] {
         run(&db.pool, sql).await;
     }
@@ -270,7 +311,7 @@ async fn dead_letters_and_consumed_domain_events_go_when_they_expire() {
         .fetch_all(&db.pool)
         .await
         .unwrap();
-    assert_eq!(events, ["new", "open"]);
+    assert_eq!(events, ["new", "open", "operator"]);
 }
 
 #[tokio::test]

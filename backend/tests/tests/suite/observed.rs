@@ -23,7 +23,7 @@ const PASSWORD: &str = "Corr3ct-horse-battery";
 const EMAIL: &str = "miner.private@example.org";
 
 /// What is there soon after a start, with the labels of each (contract §10).
-const METRICS: [(&str, &[&str]); 37] = [
+const METRICS: [(&str, &[&str]); 38] = [
     ("http_request_duration_seconds", &["handler", "le", "method"]),
     ("http_requests_total", &["handler", "method", "status"]),
     ("tbg_app_info", &["environment", "version"]),
@@ -43,6 +43,7 @@ const METRICS: [(&str, &[&str]); 37] = [
     ("tbg_ingest_batch_events", &[]),
     ("tbg_ingest_events_total", &["event", "outcome"]),
     ("tbg_ingest_lag_seconds", &[]),
+    ("tbg_ingest_spool_dropped_total", &["reason"]),
     ("tbg_ingest_stream_pending", &[]),
     ("tbg_job_interval_seconds", &["task"]),
     ("tbg_job_last_success_timestamp_seconds", &["task"]),
@@ -64,14 +65,13 @@ const METRICS: [(&str, &[&str]); 37] = [
 ];
 
 /// What a job, a socket or a fault makes later.
-const SOMETIMES: [&str; 13] = [
+const SOMETIMES: [&str; 12] = [
     "tbg_audit_last_seal_timestamp_seconds",
     "tbg_backup_last_success_timestamp_seconds",
     "tbg_gamification_drift_total",
     "tbg_gamification_level_ups_total",
     "tbg_gamification_streaks_broken_total",
     "tbg_games_plays_total",
-    "tbg_ingest_spool_dropped_total",
     "tbg_lottery_overdue_weeks",
     "tbg_mining_drift_shares",
     "tbg_ws_bridge_faults_total",
@@ -272,6 +272,26 @@ async fn the_log_of_a_whole_run_holds_no_secret_and_nobodys_data() {
     let raw_path = log.lines().find(|line| line.contains("/api/v1/mining/workers/'"));
     assert_eq!(raw_path, None, "raw paths are not logged");
     assert!(!log.contains(&db.url()), "the database's URL");
+}
+
+/// Contract `production.md` §2.3, row 5: a full disk drops lines of the log, and that is all it does.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nobody() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let settings = [("TBG_LOG_FILTER", "debug")];
+    let mut program = Program::start_without_log(&db, &redis, "all", &settings);
+    program.wait_for("/health", 200).await;
+    program.wait_for_socket().await;
+
+    a_day_of_use(&program).await;
+    let is_applied = async || {
+        let (_, text) = program.get("/metrics").await.unwrap();
+        text.contains("tbg_mining_shares_total{status=\"accepted\"} 1")
+    };
+    assert!(until(is_applied).await);
+
+    assert_eq!(program.get("/health").await.unwrap().0, 200);
+    assert_eq!(program.stop().await, Some(0));
 }
 
 #[tokio::test]

@@ -75,6 +75,28 @@ async fn an_operator_makes_an_administrator_and_takes_the_right_back() {
 }
 
 #[tokio::test]
+async fn a_grant_says_that_it_was_done_or_why_it_was_not() {
+    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+    let (one, two) = (db.user("bc1qone").await, db.user("bc1qtwo").await);
+    sqlx::query("INSERT INTO user_badges (user_id, badge_id, earned_at) VALUES ($1, 12, now())")
+        .bind(two)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+
+    for (user, reference, said) in [
+        (one, "ticket-1", format!("User {one} gets the badge node_runner.")),
+        (one, "ticket-1", "The reference ticket-1 was used before: nothing changed.".to_owned()),
+        (two, "ticket-1", "The reference ticket-1 was used before: nothing changed.".to_owned()),
+        (two, "ticket-2", format!("User {two} holds the badge node_runner already: nothing changed.")),
+    ] {
+        let user = user.to_string();
+        let ran = on(&db, &redis, &["badge", "grant", &user, "node_runner", "--reference", reference]).await;
+        assert_eq!((ran.code, ran.out.trim()), (Some(0), said.as_str()), "{}", ran.err);
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_is_verified_with_an_exit_code_for_each_outcome() {
     let (db, redis) = (TestDb::new().await, TestRedis::new().await);
     let entry = Entry::new(Action::AuthLogin, "session").on("1");

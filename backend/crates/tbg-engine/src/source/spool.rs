@@ -39,6 +39,10 @@ impl Spool {
     /// # Errors
     /// When the folder cannot be made or read.
     pub fn open(dir: &Path, max_bytes: u64) -> io::Result<Self> {
+        // At 0, so that a rate can be taken from the first loss on.
+        for reason in ["full", "disk"] {
+            metrics::counter!(SPOOL_DROPPED_TOTAL, "reason" => reason).increment(0);
+        }
         fs::create_dir_all(dir)?;
         let mut found: Vec<(u64, PathBuf)> = fs::read_dir(dir)?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))

@@ -4,7 +4,8 @@
 use std::cmp::Ordering;
 
 use aws_lc_rs::hmac;
-use chrono::Datelike as _;
+use chrono::{DateTime, Datelike as _, Utc};
+use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 use tbg_core::period::IsoWeek;
 
@@ -22,14 +23,16 @@ const SEAL: u8 = 2;
 /// The key behind the salts of a deployment.
 #[derive(Clone)]
 pub struct SaltKey {
-    bytes: [u8; 32],
+    key: hmac::Key,
+    id: String,
 }
 
 impl SaltKey {
     /// A key of 32 bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self { bytes }
+        let id = hex(&sha256(&[b"tbg-lottery-key-id-v1\0", &bytes]))[..16].to_owned();
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), id }
     }
 
     /// A key from 64 hex digits.
@@ -40,16 +43,15 @@ impl SaltKey {
 
     /// Tells keys apart without telling anything about them.
     #[must_use]
-    pub fn id(&self) -> String {
-        hex(&sha256(&[b"tbg-lottery-key-id-v1\0", &self.bytes]))[..16].to_owned()
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The salt of a user in a week.
     #[must_use]
     pub fn salt(&self, week: IsoWeek, user: i64) -> Hash {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.bytes);
         let message = format!("tbg-lottery-salt-v1\0{week}\0{user}");
-        let tag = hmac::sign(&key, message.as_bytes());
+        let tag = hmac::sign(&self.key, message.as_bytes());
         let mut salt = [0; 32];
         salt.copy_from_slice(tag.as_ref());
         salt
@@ -61,6 +63,33 @@ impl SaltKey {
 pub fn commitment(week: IsoWeek, salt: &Hash, address: &str) -> Hash {
     let week = format!("{week}\0");
     sha256(&[b"tbg-lottery-commit-v1\0", week.as_bytes(), salt, address.as_bytes()])
+}
+
+/// Somebody who takes part in a week: by one of their addresses, or by all of them put together.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entrant {
+    pub user_id: i64,
+    pub btc_address: Box<str>,
+    pub best_difficulty: f64,
+    pub best_time: DateTime<Utc>,
+    pub total_shares: i64,
+}
+
+impl Entrant {
+    /// Puts another address of the same user to it: the better best counts, of equals the earlier one, of those the
+    /// smaller address; shares add up (contract `games.md` §2.5).
+    pub(crate) fn join(&mut self, other: Self) {
+        let shares = self.total_shares.saturating_add(other.total_shares);
+        let order = other
+            .best_difficulty
+            .total_cmp(&self.best_difficulty)
+            .then(self.best_time.cmp(&other.best_time))
+            .then(self.btc_address.cmp(&other.btc_address));
+        if order == Ordering::Greater {
+            *self = other;
+        }
+        self.total_shares = shares;
+    }
 }
 
 /// A participant's line in a draw.
@@ -122,7 +151,7 @@ pub fn tree(leaves: Vec<Hash>) -> Vec<Vec<Hash>> {
 #[must_use]
 pub fn above(level: &[Hash]) -> Vec<Hash> {
     level
-        .chunks(2)
+        .par_chunks(2)
         .map(|pair| match pair {
             [left, right] => node(left, right),
             single => single.first().copied().unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The public files of a draw and their verification: needs nothing but the file (contract `games.md` §2.9).
 
+use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 use tbg_core::period::IsoWeek;
 
@@ -179,11 +180,11 @@ fn verify_draw(file: &DrawFile) -> Result<Report, Malformed> {
     }
     let entries: Vec<Entry> = file.entries.iter().map(FileEntry::entry).collect();
     let is_ordered = entries.is_sorted_by(|a, b| a.commitment < b.commitment);
-    let levels = tree(entries.iter().map(|entry| entry.leaf(week)).collect());
+    let levels = tree(entries.par_iter().map(|entry| entry.leaf(week)).collect());
     let root = levels.last().and_then(|level| level.first()).copied().unwrap_or_default();
     let count = file.entries.len() as u64;
     let mut ranked: Vec<usize> = (0..entries.len()).collect();
-    ranked.sort_by(|a, b| by_rank(&entries[*a], &entries[*b]));
+    ranked.par_sort_unstable_by(|a, b| by_rank(&entries[*a], &entries[*b]));
     let ranking_ok = (1..).zip(&ranked).all(|(rank, index)| file.entries[*index].rank == rank);
     let report = Report {
         format: file.format.clone(),

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use tbg_core::UserId;
 use tbg_core::copy::{CopyRows, Hundredths};
 
-use crate::rules::lottery::Hash;
+use crate::rules::lottery::{Entrant, Hash};
 
 /// The state of a draw.
 #[derive(Clone, Debug)]
@@ -78,6 +78,15 @@ pub(crate) async fn hold(
     .await
 }
 
+/// Prepares a transaction for statements that touch everybody who takes part: with rows that came a minute ago no
+/// statistics are to be trusted, and a plan for a few of them would take hours.
+pub(crate) async fn plan_for_everybody(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT set_config('enable_nestloop', 'off', true) AS loops, set_config('work_mem', '128MB', true) AS memory")
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
+
 /// Notes that draws were seen to be due: those of weeks before `before`.
 pub(crate) async fn note_due(
     pool: &PgPool,
@@ -111,16 +120,7 @@ pub(crate) async fn previous(
     Ok(row.map(|row| (row.status, row.seal)))
 }
 
-/// Somebody who takes part in a week.
-pub(crate) struct Entrant {
-    pub user_id: i64,
-    pub btc_address: Box<str>,
-    pub best_difficulty: f64,
-    pub best_time: DateTime<Utc>,
-    pub total_shares: i64,
-}
-
-/// Everybody who takes part in a week, the rows of a user's addresses merged.
+/// Everybody who takes part in a week, an entrant per address: those of a user follow each other.
 pub(crate) fn entrants(
     conn: &mut PgConnection,
     week_start: NaiveDate,
@@ -128,13 +128,12 @@ pub(crate) fn entrants(
 ) -> BoxStream<'_, Result<Entrant, sqlx::Error>> {
     sqlx::query_as!(
         Entrant,
-        r#"SELECT DISTINCT ON (w.user_id) w.user_id AS "user_id!", w.btc_address AS "btc_address: Box<str>", w.best_difficulty,
-                  coalesce(w.best_share_time, $2) AS "best_time!",
-                  (sum(w.total_shares) OVER (PARTITION BY w.user_id))::BIGINT AS "total_shares!"
+        r#"SELECT w.user_id AS "user_id!", w.btc_address AS "btc_address: Box<str>", w.best_difficulty,
+                  coalesce(w.best_share_time, $2) AS "best_time!", w.total_shares
            FROM weekly_best_diff w
            JOIN users u ON u.id = w.user_id AND NOT u.is_banned AND NOT u.is_test AND u.deleted_at IS NULL
            WHERE w.week_start = $1 AND w.best_difficulty > 0 AND w.best_difficulty < 'Infinity'
-           ORDER BY w.user_id, w.best_difficulty DESC, coalesce(w.best_share_time, $2), w.btc_address"#,
+           ORDER BY w.user_id"#,
         week_start,
         last_instant
     )

@@ -103,25 +103,7 @@ pub(crate) async fn differing(conn: &mut PgConnection, users: &[i64]) -> Result<
             found_blocks: row.found_blocks,
             weeks,
         };
-        let player = Player {
-            user,
-            total_xp: row.total_xp,
-            xp_entries: row.xp_entries,
-            badges_earned: row.badges_earned,
-            streak: Streak {
-                current: row.current_streak,
-                longest: row.longest_streak,
-                start: row.streak_start_date,
-                last_active: row.last_active_week.as_deref().and_then(IsoWeek::parse),
-                freezes: row.freezes,
-            },
-            total_shares: row.total_shares,
-            best_difficulty: row.best_difficulty,
-            best_week: row.best_difficulty_week.as_deref().and_then(IsoWeek::parse),
-            blocks_found: row.blocks_found,
-            first_share_day: row.first_share_day,
-            ..Player::default()
-        };
+        let player = player_of!(user, row);
         let stored = Stored { player, level: row.level, title: row.level_title, updated_at: row.updated_at };
         mend(sources, &stored)
     });

@@ -123,26 +123,10 @@ async fn rows(
             held.entry(badge).or_default().insert(period);
         }
         let player = Player {
-            user,
             is_test: wanted.users.get(&user).copied().unwrap_or_default(),
-            total_xp: row.total_xp,
-            xp_entries: row.xp_entries,
             peak_level: row.peak_level.unwrap_or(0),
-            badges_earned: row.badges_earned,
-            streak: Streak {
-                current: row.current_streak,
-                longest: row.longest_streak,
-                start: row.streak_start_date,
-                last_active: row.last_active_week.as_deref().and_then(IsoWeek::parse),
-                freezes: row.freezes,
-            },
-            total_shares: row.total_shares,
-            best_difficulty: row.best_difficulty,
-            best_week: row.best_difficulty_week.as_deref().and_then(IsoWeek::parse),
-            blocks_found: row.blocks_found,
-            first_share_day: row.first_share_day,
             held,
-            ..Player::default()
+            ..player_of!(user, row)
         };
         (user, player)
     });

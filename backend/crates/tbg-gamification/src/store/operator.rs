@@ -14,29 +14,14 @@ pub(crate) async fn lock_player(conn: &mut PgConnection, user: UserId) -> Result
     Ok(found.is_some())
 }
 
-/// What a correction meets.
-pub(crate) struct Adjustable {
-    /// Experience, with the corrections that wait in the outbox.
-    pub total_xp: i64,
-    /// Whether the reference has corrected somebody before.
-    pub is_used: bool,
-}
-
-/// What a correction of the user by `key` meets. All else that waits can only add.
-pub(crate) async fn adjustable(
-    conn: &mut PgConnection,
-    user: UserId,
-    key: &str,
-) -> Result<Adjustable, sqlx::Error> {
-    sqlx::query_as!(
-        Adjustable,
+/// A user's experience, with the corrections that wait in the outbox. All else that waits can only add.
+pub(crate) async fn adjustable_xp(conn: &mut PgConnection, user: UserId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"SELECT coalesce((SELECT total_xp FROM user_gamification WHERE user_id = $1), 0)
                   + coalesce((SELECT sum((payload ->> 'amount')::BIGINT)::BIGINT FROM domain_outbox
                               WHERE consumer = 'gamification' AND done_at IS NULL AND topic = 'XpAdjusted'
-                                AND user_id = $1), 0) AS "total_xp!",
-                  EXISTS (SELECT FROM xp_ledger WHERE idempotency_key = $2) AS "is_used!""#,
-        user.0,
-        key
+                                AND user_id = $1), 0) AS "total_xp!""#,
+        user.0
     )
     .fetch_one(conn)
     .await

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use tbg_core::config::Settings;
-use tbg_gamification::{GRANTABLE, parse_reference};
+use tbg_gamification::{GRANTABLE, Granted, parse_reference};
 
 use super::admin::{connect, find};
 
@@ -78,10 +78,11 @@ pub async fn badge(args: &Badge, settings: &Settings) -> anyhow::Result<()> {
     let BadgeAction::Grant(grant) = &args.action;
     let pool = connect(settings).await?;
     let user = find(&pool, &grant.user, settings).await?;
-    if tbg_gamification::grant_badge(&pool, user, &grant.slug, &grant.reference).await? {
-        println!("User {user} gets the badge {}, unless it is held already.", grant.slug);
-    } else {
-        println!("The reference {} was used before: nothing changed.", grant.reference);
+    let (slug, reference) = (&grant.slug, &grant.reference);
+    match tbg_gamification::grant_badge(&pool, user, slug, reference).await? {
+        Granted::Done => println!("User {user} gets the badge {slug}."),
+        Granted::ReferenceUsed => println!("The reference {reference} was used before: nothing changed."),
+        Granted::HeldAlready => println!("User {user} holds the badge {slug} already: nothing changed."),
     }
     Ok(())
 }

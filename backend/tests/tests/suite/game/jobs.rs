@@ -1,10 +1,12 @@
 //! What jobs tell and put right.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tbg_core::Clock as _;
+use tbg_core::jobs::Runner;
 use tbg_core::told::{self, Told};
+use tbg_gamification::JobParts;
 use tbg_tests::app::App;
 use tbg_tests::{at, share};
 
@@ -85,19 +87,40 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     };
     let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%streak_broken:%'";
 
-    app.clock.set(at("2026-03-23T00:15:00Z"));
-    ingest_lags(601.0).await;
-    let closing = tokio::time::timeout(Duration::from_secs(1), app.run_job("streak_week_close"));
-    assert!(closing.await.is_err(), "it waits");
-    assert_eq!(app.db.number(told).await, 0);
+    let runner = || {
+        let (pool, clock) = (app.db.pool.clone(), Arc::new(app.clock.clone()));
+        let parts = JobParts {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            bus: app.bus.clone(),
+            redis: app.redis.manager(),
+        };
+        let mut jobs = tbg_gamification::jobs(&parts).unwrap();
+        jobs.retain(|job| job.name() == "streak_week_close");
+        Runner::new(pool, clock, "one".to_owned(), jobs)
+    };
 
-    ingest_lags(600.0).await;
-    app.run_job("streak_week_close").await;
-    assert_eq!(app.db.number(told).await, 1);
+    // Every five minutes it looks again; in between nothing of it runs, so that a process can end.
+    let mut asking = runner();
+    for (time, lag, ran, expected) in [
+        ("00:15:00", 601.0, 1, 0),
+        ("00:19:59", 600.0, 0, 0),
+        ("00:20:00", 601.0, 1, 0),
+        ("00:25:00", 600.0, 1, 1),
+        ("00:30:00", 600.0, 0, 1),
+    ] {
+        app.clock.set(at(&format!("2026-03-23T{time}Z")));
+        ingest_lags(lag).await;
+        assert_eq!((asking.run_due().await, app.db.number(told).await), (ran, expected), "{time}");
+    }
 
-    change(&app, "DELETE FROM domain_outbox").await;
-    app.clock.set(at("2026-03-23T06:00:00Z"));
-    ingest_lags(9_000.0).await;
-    app.run_job("streak_week_close").await;
-    assert_eq!(app.db.number(told).await, 1, "at six it waits no longer");
+    for sql in ["DELETE FROM domain_outbox", "DELETE FROM job_runs"] {
+        change(&app, sql).await;
+    }
+    let mut asking = runner();
+    for (time, expected) in [("05:55:00", 0), ("06:00:00", 1)] {
+        app.clock.set(at(&format!("2026-03-23T{time}Z")));
+        ingest_lags(9_000.0).await;
+        assert_eq!((asking.run_due().await, app.db.number(told).await), (1, expected), "{time}");
+    }
 }

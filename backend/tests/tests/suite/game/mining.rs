@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::json;
 use tbg_core::{Clock as _, UserId};
+use tbg_gamification::Granted;
 use tbg_tests::app::App;
 use tbg_tests::{at, share};
 
@@ -174,10 +175,10 @@ async fn every_badge_can_be_earned() {
     }
     for (index, slug) in tbg_gamification::GRANTABLE.into_iter().enumerate() {
         let reference = format!("ticket-{index}");
-        for is_new in [true, false] {
+        for expected in [Granted::Done, Granted::ReferenceUsed] {
             let granted =
                 tbg_gamification::grant_badge(&app.db.pool, UserId(id), slug, &reference).await.unwrap();
-            assert_eq!(granted, is_new, "{slug}");
+            assert_eq!(granted, expected, "{slug}");
         }
     }
     app.consume().await;

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use tbg_core::UserId;
-use tbg_gamification::{adjust_xp, grant_badge};
+use tbg_gamification::{Granted, adjust_xp, grant_badge};
 use tbg_tests::app::App;
 use tbg_tests::at;
 
@@ -37,22 +37,47 @@ async fn a_correction_below_nothing_is_refused_and_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_reference_is_remembered_longer_than_its_event() {
+async fn a_reference_is_used_for_good_and_for_everybody() {
     let app = App::at(at("2026-02-25T14:00:00Z")).await;
     let (person, other) = (app.miner(1).await, app.miner(2).await);
     let adjust = async |id| adjust_xp(&app.db.pool, UserId(id), 10, "ticket-1", "a test").await.unwrap();
-    let grant =
-        async || grant_badge(&app.db.pool, UserId(person.id), "node_runner", "ticket-2").await.unwrap();
-    assert!(adjust(person.id).await && grant().await);
-    assert!(!adjust(person.id).await && !adjust(other.id).await && !grant().await);
+    let grant = async |id, slug| grant_badge(&app.db.pool, UserId(id), slug, "ticket-2").await.unwrap();
+    assert!(adjust(person.id).await);
+    for slug in ["node_runner", "orange_piller"] {
+        assert_eq!(grant(person.id, slug).await, Granted::Done);
+    }
     app.consume().await;
 
-    app.clock.advance(TimeDelta::days(8));
-    app.run_job("partitions_retention").await;
+    for days in [0, 8] {
+        app.clock.advance(TimeDelta::days(days));
+        app.run_job("partitions_retention").await;
+        for id in [person.id, other.id] {
+            assert!(!adjust(id).await);
+            for slug in ["node_runner", "orange_piller"] {
+                assert_eq!(grant(id, slug).await, Granted::ReferenceUsed, "{slug} after {days} days");
+            }
+        }
+    }
 
-    assert_eq!(app.db.number("SELECT count(*) FROM domain_outbox WHERE topic = 'XpAdjusted'").await, 0);
-    assert!(!adjust(person.id).await && !adjust(other.id).await && !grant().await);
+    assert_eq!(app.db.number("SELECT count(*) FROM domain_outbox WHERE topic = 'Notify'").await, 0);
     app.consume().await;
-    assert_eq!((xp(&app, &person).await, xp(&app, &other).await), (160, 0));
-    assert_eq!(app.db.number(AUDITED).await, 2);
+    assert_eq!((xp(&app, &person).await, xp(&app, &other).await), (10 + 150 + 200, 0));
+    assert_eq!(app.db.number(AUDITED).await, 3);
+}
+
+#[tokio::test]
+async fn a_badge_that_is_held_leaves_the_reference_unused() {
+    let app = App::at(at("2026-02-25T14:00:00Z")).await;
+    let (person, other) = (app.miner(1).await, app.miner(2).await);
+    let grant = async |id, reference| {
+        let granted = grant_badge(&app.db.pool, UserId(id), "node_runner", reference).await.unwrap();
+        app.consume().await;
+        granted
+    };
+
+    assert_eq!(grant(person.id, "ticket-1").await, Granted::Done);
+    assert_eq!(grant(person.id, "ticket-2").await, Granted::HeldAlready);
+    assert_eq!(app.db.number(AUDITED).await, 1);
+    assert_eq!(grant(other.id, "ticket-2").await, Granted::Done);
+    assert_eq!((xp(&app, &person).await, xp(&app, &other).await), (150, 150));
 }

@@ -147,3 +147,30 @@ proptest! {
         }
     }
 }
+
+fn entrant(address: &str, best: f64, second: i64, shares: i64) -> Entrant {
+    let best_time = DateTime::from_timestamp(1_771_920_000 + second, 0).unwrap();
+    Entrant {
+        user_id: 1,
+        btc_address: address.into(),
+        best_difficulty: best,
+        best_time,
+        total_shares: shares,
+    }
+}
+
+#[test]
+fn example_12_addresses_of_a_user_are_one_entrant_in_any_order() {
+    let joined = |mut one: Entrant, other: Entrant| {
+        one.join(other);
+        one
+    };
+    for (one, other, expected) in [
+        (entrant("x", 50.0, 1, 10), entrant("y", 80.0, 2, 5), entrant("y", 80.0, 2, 15)),
+        (entrant("x", 80.0, 2, 10), entrant("y", 80.0, 1, 5), entrant("y", 80.0, 1, 15)),
+        (entrant("y", 80.0, 1, 10), entrant("x", 80.0, 1, 5), entrant("x", 80.0, 1, 15)),
+    ] {
+        assert_eq!(joined(one.clone(), other.clone()), expected);
+        assert_eq!(joined(other, one), expected);
+    }
+}

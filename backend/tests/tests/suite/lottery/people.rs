@@ -1,0 +1,112 @@
+//! Who is seen in a draw: winners who hide, accounts that are deleted (contract `games.md` §2.8, examples 20, 22).
+
+use serde_json::{Value, json};
+use tbg_games::rules::proof::verify;
+use tbg_tests::app::App;
+use tbg_tests::{at, share};
+
+use super::{MONDAY, draw_on, five, get, proofs, read};
+
+#[tokio::test]
+async fn example_20_no_answer_names_a_winner_who_hides() {
+    for privacy in [r#"{"showOnLeaderboard": false}"#, r#"{"publicProfile": false}"#] {
+        let app = five().await;
+        sqlx::query(
+            "UPDATE users SET display_name = 'Hidden', display_name_normalized = 'hidden' WHERE id = 5",
+        )
+        .execute(&app.db.pool)
+        .await
+        .unwrap();
+        sqlx::query("INSERT INTO user_settings (user_id, privacy) VALUES (5, $1::JSONB)")
+            .bind(privacy)
+            .execute(&app.db.pool)
+            .await
+            .unwrap();
+        draw_on(&app, MONDAY).await;
+
+        let anonymous = |first: &Value| {
+            assert_eq!(
+                (&first["rank"], &first["user_id"], &first["user_name"]),
+                (&json!(1), &json!(0), &json!("Anonymous")),
+                "{privacy}"
+            );
+        };
+        for seen in [get(&app, "/lottery/results").await, read(&app, 1, "/lottery/results").await] {
+            assert!(seen["draw"]["winner_user_id"].is_null(), "{privacy}");
+            assert_eq!(seen["draw"]["winning_difficulty"], 4_231_847_293.0);
+            anonymous(&seen["top_10"][0]);
+            assert!(!seen.to_string().contains("Hidden"), "{privacy}: {seen}");
+        }
+        let page = get(&app, "/lottery/results/2026-W09").await;
+        assert!(page["draw"]["winner_user_id"].is_null() && !page.to_string().contains("Hidden"));
+        anonymous(&page["results"][0]);
+        let own = read(&app, 5, "/lottery/results").await["your_result"].clone();
+        assert_eq!(
+            (&own["user_id"], &own["user_name"], &own["rank"]),
+            (&json!(5), &json!("Hidden"), &json!(1))
+        );
+        let feed = app.db.rows("SELECT title FROM activity_feed WHERE event_type = 'competition'").await;
+        assert_eq!(feed, [r#"{"title": "Anonymous topped the 2026-W09 lottery"}"#], "{privacy}");
+    }
+}
+
+#[tokio::test]
+async fn a_winner_who_leaves_the_boards_later_leaves_the_feed() {
+    let app = App::at(at("2026-02-25T12:00:00Z")).await;
+    let person = app.miner(1).await;
+    let ts = at("2026-02-25T11:59:00Z").timestamp().to_string();
+    app.feed(&[share(&person.address, "rig1", &ts, 1.0, 5e6, true)]).await;
+    draw_on(&app, MONDAY).await;
+    let seen = "SELECT count(*) FROM activity_feed WHERE event_type = 'competition' AND is_global";
+    assert_eq!(app.db.number(seen).await, 1);
+
+    let person = app.miner(1).await;
+    let hidden = Some(json!({ "privacy": { "showOnLeaderboard": false } }));
+    let set = app.ask("PATCH", "/api/v1/users/me/settings", Some(&person.access), hidden).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    app.consume().await;
+    assert_eq!(app.db.number(seen).await, 0);
+}
+
+#[tokio::test]
+async fn example_22_a_deleted_account_leaves_file_and_root_as_they_were() {
+    let app = App::at(at("2026-02-25T12:00:00Z")).await;
+    let (person, other) = (app.miner(1).await, app.miner(2).await);
+    let ts = at("2026-02-25T11:59:00Z").timestamp().to_string();
+    let best = |address: &str, best: f64| share(address, "rig1", &ts, 1.0, best, true);
+    app.feed(&[best(&person.address, 5e6), best(&other.address, 4e6)]).await;
+    draw_on(&app, MONDAY).await;
+    let path = "/api/v1/lottery/proofs/2026-W09";
+    let (file, seal) =
+        (app.get(&format!("{path}/file"), None).await, get(&app, "/lottery/proofs/2026-W09").await);
+    let kept = app.get(&format!("{path}/me"), Some(&app.token(person.id))).await;
+    assert_eq!(proofs::verified(&kept.text).await.0, Some(0));
+
+    let person = app.miner(1).await;
+    let confirm = Some(json!({ "confirm": "DELETE" }));
+    let deleted = app.ask("DELETE", "/api/v1/users/me", Some(&person.access), confirm).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text);
+    app.consume().await;
+
+    assert_eq!(app.get(&format!("{path}/file"), None).await.text, file.text);
+    assert_eq!(get(&app, "/lottery/proofs/2026-W09").await, seal);
+    assert_eq!(proofs::verified(&file.text).await.0, Some(0));
+    assert!(!file.text.contains(&person.address));
+    assert!(verify(kept.text.as_bytes()).unwrap().ok, "whoever kept the own proof still has it");
+    let linked = "SELECT count(*) FROM lottery_entries WHERE user_id = 1 AND (salt IS NOT NULL OR btc_address IS NOT NULL)";
+    assert_eq!(app.db.number(linked).await, 0);
+    let seen = get(&app, "/lottery/results/2026-W09").await;
+    assert_eq!(
+        (&seen["results"][0]["user_name"], &seen["results"][0]["user_id"], &seen["results"][1]["user_id"]),
+        (&json!("Anonymous"), &json!(0), &json!(other.id))
+    );
+    assert_eq!(app.get(&format!("{path}/me"), Some(&person.access)).await.status, 401);
+
+    // The same wallet comes back as somebody else, who has no entry.
+    let again = app.miner(1).await;
+    assert_ne!(again.id, person.id);
+    let none = app.get(&format!("{path}/me"), Some(&again.access)).await;
+    assert_eq!(none.outcome(), (404, "LOTTERY_ENTRY_NOT_FOUND"));
+    let (_, wrong) = tbg_games::check(&app.db.pool).await.unwrap();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
