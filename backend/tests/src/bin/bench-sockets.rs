@@ -58,6 +58,8 @@ struct Args {
     miners: usize,
 }
 
+/// A share difficulty above all that are measured.
+const RECORD: u64 = 2_000_000_000;
 /// Times that the numbers are asked for.
 const SCRAPES: usize = 40;
 
@@ -78,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let tokens = users(&db, args.idle.max(args.fans).max(args.miners)).await;
     println!("| What | Bar | Measured |\n|---|---|---|");
     fan_out(&args, &program, &redis, &tokens).await;
-    end_to_end(&args, &program, &tokens).await;
+    end_to_end(&args, &program, &db, &tokens).await;
     idle(&args, &program, &tokens).await;
     Ok(())
 }
@@ -105,8 +107,8 @@ async fn open(program: &Program, token: &str, channel: &str) -> Stream {
     let (mut socket, _) = client_async(request, stream).await.expect("a socket");
     let subscribe = json!({ "action": "subscribe", "channel": channel }).to_string();
     socket.send(Message::text(subscribe)).await.unwrap();
-    let reply = socket.next().await.unwrap().unwrap();
-    assert!(reply.to_text().unwrap().contains("subscribed"));
+    // Who has won something is told that first.
+    while !socket.next().await.unwrap().unwrap().to_text().unwrap().contains("subscribed") {}
     socket
 }
 
@@ -245,7 +247,31 @@ async fn fan_out(args: &Args, program: &Program, redis: &TestRedis, tokens: &[St
 
 /// Shares in the pool's socket at a steady rate; the miners among them who have a socket time their frames by
 /// the achieved difficulty, which says which share it was.
-async fn end_to_end(args: &Args, program: &Program, tokens: &[String]) {
+async fn end_to_end(args: &Args, program: &Program, db: &TestDb, tokens: &[String]) {
+    let pool = UnixDatagram::unbound().unwrap();
+    pool.connect(&program.socket).unwrap();
+    // Ten times as many miners as sockets: one share of ten is watched.
+    let population = args.miners * 10;
+    let send = async |user: usize, difficulty: u64| {
+        let now = SystemClock.now();
+        let event = format!(
+            r#"{{"region":"","event":"share_submitted","ts":{}.{:06},"source":"hosted","data":{{"user":"bench{user}","worker":"bench{user}.r","diff":512.0,"sdiff":{difficulty}.0,"accepted":true}}}}"#,
+            now.timestamp(),
+            now.timestamp_subsec_micros(),
+        );
+        while pool.send(event.as_bytes()).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // What a first share brings is behind everybody before the measurement, in which nobody finds a better one.
+    for user in 1..=population {
+        send(user, RECORD).await;
+    }
+    let players = "SELECT count(*) FROM user_gamification WHERE total_shares > 0";
+    let untold = "SELECT count(*) FROM domain_outbox WHERE consumer = 'social' AND done_at IS NULL";
+    while db.number(players).await < i64::try_from(population).unwrap() || db.number(untold).await > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let sockets = open_all(program, &tokens[..args.miners], "mining").await;
     let watch = Stopwatch(Instant::now());
     let total = args.shares * args.seconds;
@@ -270,28 +296,15 @@ async fn end_to_end(args: &Args, program: &Program, tokens: &[String]) {
         });
     }
     drop(sender);
-    let pool = UnixDatagram::unbound().unwrap();
-    pool.connect(&program.socket).unwrap();
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     let per_tick = args.shares / 100;
-    // Ten times as many miners as sockets: one share of ten is watched.
-    let population = args.miners * 10;
     for number in 0..total {
         if number % per_tick == 0 {
             tick.tick().await;
         }
         let user = usize::try_from(number).unwrap() % population + 1;
-        let now = SystemClock.now();
-        let event = format!(
-            r#"{{"region":"","event":"share_submitted","ts":{}.{:06},"source":"hosted","data":{{"user":"bench{user}","worker":"bench{user}.r","diff":512.0,"sdiff":{}.0,"accepted":true}}}}"#,
-            now.timestamp(),
-            now.timestamp_subsec_micros(),
-            1_000_000 + number
-        );
         sent[usize::try_from(number).unwrap()].store(watch.micros(), Ordering::Relaxed);
-        while pool.send(event.as_bytes()).is_err() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        send(user, 1_000_000 + number).await;
     }
     let mut all = Vec::new();
     let quiet = Duration::from_secs(3);
