@@ -80,7 +80,7 @@ impl Spool {
             Ok(()) => self.failing = false,
             Err(error) => {
                 metrics::counter!(SPOOL_DROPPED_TOTAL, "reason" => "disk").increment(1);
-                self.open = None;
+                self.close_broken();
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, "the spool cannot be written: events are dropped");
                 }
@@ -127,6 +127,15 @@ impl Spool {
         }
         self.keep_under_cap();
         Ok(())
+    }
+
+    /// Ends the segment whose last line may be cut short. One that took nothing goes: a disk that stays full must not
+    /// be left with a file for each event.
+    fn close_broken(&mut self) {
+        self.open = None;
+        if let Some(empty) = self.segments.pop_back_if(|segment| segment.events == 0) {
+            let _ = fs::remove_file(empty.path);
+        }
     }
 
     fn keep_under_cap(&mut self) {
@@ -223,6 +232,18 @@ mod tests {
         fs::create_dir(dir.path()).unwrap();
         spool.append(b"kept");
         assert_eq!(drain(&mut spool), [b"kept".to_vec()]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_segment_that_took_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        let path = dir.path().join("spool-0000000000.ndjson");
+        File::create(&path).unwrap();
+        spool.open = Some(File::options().write(true).open("/dev/full").unwrap());
+        spool.segments.push_back(Segment { path, bytes: 0, events: 0 });
+        spool.append(b"lost");
+        assert!(spool.is_empty() && fs::read_dir(dir.path()).unwrap().next().is_none());
     }
 
     #[test]
