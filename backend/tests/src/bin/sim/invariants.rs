@@ -1,17 +1,28 @@
 //! What must hold after a seed, as SQL over the whole database.
 
 /// What must not depend on crashes, nor on how events are cut into batches. Without ids and times of processing; without
-/// notices, which tell of a batch what it ends with.
-pub const COMPARED: [(&str, &str); 9] = [
+/// notices, which tell of a batch what it ends with. The day of the first share pays for itself (`first_share`), every
+/// other day as such (`daily_share`), and first is which is seen first: what must agree is the days that are paid.
+pub const COMPARED: [(&str, &str); 10] = [
     (
         "xp_ledger",
-        "SELECT user_id, amount, source, source_id, idempotency_key FROM xp_ledger ORDER BY idempotency_key",
+        "SELECT user_id, amount, source, source_id, idempotency_key FROM xp_ledger
+         WHERE NOT starts_with(idempotency_key, 'daily_share:') ORDER BY idempotency_key",
+    ),
+    (
+        "the days that are paid",
+        "SELECT user_id, first_share_day AS day FROM user_gamification UNION
+         SELECT user_id, replace(source_id, 'daily-', '')::DATE FROM xp_ledger
+         WHERE starts_with(idempotency_key, 'daily_share:') ORDER BY 1, 2",
     ),
     (
         "user_badges",
         "SELECT user_id, badge_id, period_key FROM user_badges ORDER BY user_id, badge_id, period_key",
     ),
-    ("user_gamification", "SELECT g.*, NULL AS updated_at FROM user_gamification g ORDER BY user_id"),
+    (
+        "user_gamification",
+        "SELECT g.*, NULL AS updated_at, NULL AS first_share_day FROM user_gamification g ORDER BY user_id",
+    ),
     ("streak_calendar", "SELECT * FROM streak_calendar ORDER BY user_id, week_iso"),
     (
         "personal_bests",

@@ -60,6 +60,9 @@ struct Args {
     compare: u64,
 }
 
+/// How often a consumer is looked after, ten milliseconds apart. Whoever is then still open is a violation in the end.
+const MAX_LOOKS: usize = 500;
+
 /// A sequence of numbers from a seed (SplitMix64).
 struct Random(u64);
 
@@ -100,7 +103,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             let mut calm = World::new(seed, &args, &redis, None).await;
             calm.play(&args).await?;
             let differing = world.differing(&calm).await;
-            violations.extend(differing.map(|table| format!("seed {seed}: {table} is not as undisturbed")));
+            violations.extend(differing.into_iter().map(|what| format!("seed {seed}: {what}")));
             calm.end().await;
         }
         world.end().await;
@@ -174,22 +177,7 @@ impl World {
             self.clock.advance(TimeDelta::hours(30));
             self.lottery().await?;
         }
-        self.come_to_rest().await
-    }
-
-    /// Consumes until nothing is open. A consumer that died may hold its turn for a moment longer: the others
-    /// then find nothing to do, and look again, as they do in the program.
-    async fn come_to_rest(&mut self) -> anyhow::Result<()> {
-        for _ in 0..100 {
-            self.consume().await?;
-            let (_, open) = INVARIANTS[INVARIANTS.len() - 1];
-            let open: i64 = sqlx::query_scalar(open).fetch_one(&self.db.pool).await?;
-            if open == 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        self.consume().await
     }
 
     /// Some shares of some users, some of them kept back, some doubled.
@@ -322,7 +310,8 @@ impl World {
         Ok(())
     }
 
-    /// Two replicas drain every consumer at once.
+    /// Two replicas drain every consumer at once, until nothing is open: a consumer that died may hold its turn for a
+    /// moment longer. The others then find nothing to do, and look again, as they do in the program.
     async fn consume(&mut self) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let handlers: [Arc<dyn Handle>; 4] = [
@@ -351,9 +340,20 @@ impl World {
             let (a_done, b_done) = tokio::join!(a.drain(), b.drain());
             a_done?;
             b_done?;
-            consumer().drain().await?;
+            for _ in 0..MAX_LOOKS {
+                consumer().drain().await?;
+                if !self.is_open(handler.consumer()).await? {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
         Ok(())
+    }
+
+    async fn is_open(&self, consumer: &str) -> anyhow::Result<bool> {
+        let open = "SELECT EXISTS (SELECT FROM domain_outbox WHERE consumer = $1 AND done_at IS NULL)";
+        Ok(sqlx::query_scalar(open).bind(consumer).fetch_one(&self.db.pool).await?)
     }
 
     /// Two replicas run the lottery at once; one of them may die.
@@ -442,15 +442,18 @@ impl World {
         Ok(files)
     }
 
-    /// The tables whose rows differ from those of another world.
-    async fn differing(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+    /// The tables whose rows differ from those of an undisturbed world, with the first rows that only one of them has.
+    async fn differing(&self, calm: &Self) -> Vec<String> {
         let mut differing = Vec::new();
         for (table, sql) in COMPARED {
-            if self.db.rows(sql).await != other.db.rows(sql).await {
-                differing.push(table);
+            let (rows, expected) = (self.db.rows(sql).await, calm.db.rows(sql).await);
+            if rows != expected {
+                let lacks = expected.iter().find(|row| !rows.contains(row));
+                let has = rows.iter().find(|row| !expected.contains(row));
+                differing.push(format!("{table} is not as undisturbed: lacks {lacks:?}, has {has:?}"));
             }
         }
-        differing.into_iter()
+        differing
     }
 
     async fn end(self) {
