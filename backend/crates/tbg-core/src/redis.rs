@@ -1,4 +1,9 @@
 //! Redis connections. Redis is never the only home of a fact.
+//!
+//! A command waits at most 15 s: twice 5 s for a connection, 5 s for its answer. That is for work that nobody waits
+//! for. What serves a request is [`hurried`](Redis::hurried): a second, however many commands it sends.
+
+mod haste;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,8 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, Value};
+use redis::io::tcp::TcpSettings;
+use redis::{Arg, Client, Cmd, IntoConnectionInfo as _, Pipeline, RedisFuture, Value};
 
+use self::haste::Haste;
 use crate::config::Settings;
 use crate::metrics::REDIS_COMMAND_SECONDS;
 
@@ -37,7 +44,12 @@ pub fn client(settings: &Settings) -> anyhow::Result<Client> {
     if url.is_empty() {
         bail!("TBG_REDIS_URL is not set: give it, or TBG_REDIS_URL_FILE, a redis:// URL");
     }
-    Client::open(url).map_err(|_| anyhow::anyhow!("TBG_REDIS_URL is not a redis:// or unix:// URL"))
+    // Time-outs of answers leave a connection as it is. One whose other end is gone without a word, as a container's
+    // with its network, would else be tried for as long as the kernel likes: a quarter of an hour.
+    let tcp = TcpSettings::default().set_user_timeout(RESPONSE_TIMEOUT);
+    url.into_connection_info()
+        .and_then(|info| Client::open(info.set_tcp_settings(tcp)))
+        .map_err(|_| anyhow::anyhow!("TBG_REDIS_URL is not a redis:// or unix:// URL"))
 }
 
 /// A multiplexed connection that reconnects by itself and is made when first used.
@@ -89,11 +101,21 @@ impl Drop for DedicatedGuard {
 pub struct Redis {
     manager: ConnectionManager,
     in_flight: Arc<AtomicUsize>,
+    haste: Option<Arc<Haste>>,
 }
 
 impl From<ConnectionManager> for Redis {
     fn from(manager: ConnectionManager) -> Self {
-        Self { manager, in_flight: Arc::default() }
+        Self { manager, in_flight: Arc::default(), haste: None }
+    }
+}
+
+impl Redis {
+    /// The same connection for requests, which somebody waits for: a command fails after a second, the wait for a
+    /// connection included, and for the second after that all commands of this and its clones fail at once.
+    #[must_use]
+    pub fn hurried(&self) -> Self {
+        Self { haste: Some(Arc::default()), ..self.clone() }
     }
 }
 
@@ -127,7 +149,7 @@ impl ConnectionLike for Redis {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
             let _timed = Timed::begin(label(cmd), &self.in_flight);
-            self.manager.send_packed_command(cmd).await
+            haste::within(self.haste.as_deref(), self.manager.send_packed_command(cmd)).await
         }
         .boxed()
     }
@@ -140,7 +162,8 @@ impl ConnectionLike for Redis {
     ) -> RedisFuture<'a, Vec<Value>> {
         async move {
             let _timed = Timed::begin("pipeline", &self.in_flight);
-            self.manager.send_packed_commands(pipeline, offset, count).await
+            let answers = self.manager.send_packed_commands(pipeline, offset, count);
+            haste::within(self.haste.as_deref(), answers).await
         }
         .boxed()
     }
@@ -165,6 +188,13 @@ fn label(cmd: &Cmd) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_whose_other_end_is_gone_is_given_up() {
+        let settings = Settings::from_texts(&[("redis_url", "redis://localhost:6379/0".to_owned())]).unwrap();
+        let client = client(&settings).unwrap();
+        assert_eq!(client.get_connection_info().tcp_settings().user_timeout(), Some(RESPONSE_TIMEOUT));
+    }
 
     #[test]
     fn a_command_has_a_label_of_a_closed_set() {

@@ -3,6 +3,9 @@
 
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
@@ -10,7 +13,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, Targets, filter_fn};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -22,16 +27,43 @@ const SERVICE: &str = "tbg";
 /// What sqlx names its events.
 const STATEMENTS: &str = "sqlx::query";
 
-/// Ends with the process: sends the traces that still wait.
-#[must_use = "traces end when it is dropped"]
-pub struct Telemetry(Option<SdkTracerProvider>);
+/// Lines that wait for a slow reader of the log. When there are more, the new ones are lost.
+const WAITING_LINES: usize = 8_192;
+/// How long the end of the process may wait for them.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Counts the lines that were lost because too many waited.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines of the log this process has lost because they were not read fast enough.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX))
+}
+
+/// Ends with the process: sends the traces and writes the lines that still wait.
+#[must_use = "traces and the log end when it is dropped"]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    lines: Option<WorkerGuard>,
+}
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(provider) = &self.0
+        if let Some(provider) = &self.traces
             && let Err(error) = provider.shutdown()
         {
             tracing::warn!(%error, "the last traces were not sent");
+        }
+        // The guard waits a second at most; when too many lines wait, it says so on standard output, which may be as
+        // stuck as the log. So not on this thread.
+        let (lines, (done, flushed)) = (self.lines.take(), mpsc::channel::<()>());
+        let flushing = thread::Builder::new().name("log-flush".to_owned()).spawn(move || {
+            drop(lines);
+            drop(done);
+        });
+        if flushing.is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_DEADLINE);
         }
     }
 }
@@ -42,21 +74,30 @@ impl Drop for Telemetry {
 /// # Errors
 /// When `TBG_LOG_FILTER` is not a filter.
 pub fn init(settings: &Settings) -> anyhow::Result<()> {
-    start(settings, None)
+    start(settings, None, BoxMakeWriter::new(std::io::stderr))
 }
 
-/// The same, and traces where a collector is set: for a process that serves.
+/// The same for a process that serves: nobody waits for whoever reads the log, and traces where a collector is set.
 ///
 /// # Errors
 /// When `TBG_LOG_FILTER` is not a filter or `TBG_OTLP_ENDPOINT` no URL.
 pub fn init_traced(settings: &Settings) -> anyhow::Result<Telemetry> {
     let endpoint = settings.otlp_endpoint.as_deref();
     let provider = endpoint.map(|endpoint| provider(endpoint, settings.otlp_sample_percent)).transpose()?;
-    start(settings, provider.as_ref())?;
-    Ok(Telemetry(provider))
+    let (writer, guard) = NonBlockingBuilder::default()
+        .thread_name("log")
+        .buffered_lines_limit(WAITING_LINES)
+        .finish(std::io::stderr());
+    let _ = LOST.set(writer.error_counter());
+    start(settings, provider.as_ref(), BoxMakeWriter::new(writer))?;
+    Ok(Telemetry { traces: provider, lines: Some(guard) })
 }
 
-fn start(settings: &Settings, provider: Option<&SdkTracerProvider>) -> anyhow::Result<()> {
+fn start(
+    settings: &Settings,
+    provider: Option<&SdkTracerProvider>,
+    writer: BoxMakeWriter,
+) -> anyhow::Result<()> {
     let wanted = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
         anyhow::anyhow!("setting TBG_LOG_FILTER is not valid: expected a level or module=level pairs")
     })?;
@@ -65,9 +106,8 @@ fn start(settings: &Settings, provider: Option<&SdkTracerProvider>) -> anyhow::R
         LogFormat::Text => false,
         LogFormat::Auto => settings.environment == Environment::Production,
     };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
     let lines = if json { lines.json().boxed() } else { lines.with_target(false).boxed() };
     // SQL is never logged, whatever the filter says.
     let filter = wanted.and(filter_fn(|metadata| metadata.target() != STATEMENTS));

@@ -24,6 +24,7 @@ use tbg_core::{db, telemetry};
 use crate::cli::{Cli, Command};
 use crate::commands::lottery::LotteryAction;
 use crate::roles;
+use crate::terminal::say;
 
 /// Runs a command.
 ///
@@ -52,7 +53,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Healthcheck(args) => return healthcheck::run(&args, &settings()?).await,
         Command::Config => config()?,
-        Command::Version => println!("tbg {}", roles::VERSION),
+        Command::Version => say!("tbg {}", roles::VERSION)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,15 +71,14 @@ fn settings() -> anyhow::Result<Settings> {
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     match db::migrate(&db::connect_options(settings)?).await? {
-        0 => println!("The schema is up to date."),
-        applied => println!("Applied {applied} migration(s)."),
+        0 => say!("The schema is up to date."),
+        applied => say!("Applied {applied} migration(s)."),
     }
-    Ok(())
 }
 
 fn config() -> anyhow::Result<()> {
     for setting in Loaded::from_sources(&Sources::of_process()?)?.shown() {
-        println!("# {}\n{}={}  ({})\n", setting.doc, setting.name, setting.value, setting.origin);
+        say!("# {}\n{}={}  ({})\n", setting.doc, setting.name, setting.value, setting.origin)?;
     }
     Ok(())
 }

@@ -3,15 +3,16 @@
 //! [`cli`] is what people type, [`commands`] has one module per command, [`roles`] starts what a process
 //! does (API, ingest, jobs) and stops it in the right order.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
-
 mod cli;
 mod commands;
 mod roles;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+use crate::terminal::tell;
 
 /// Events are decoded on one thread and freed on another, in bursts of thousands: in a profile of ingest the
 /// system's allocator led the list.
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,8 @@ use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, UserId, db};
 use tbg_identity::roles::{self, RoleChange};
 
+use crate::terminal::{say, tell};
+
 /// Gives or takes the right to use the admin routes of the API. There is no other way to get it, and each
 /// change is in the audit log.
 #[derive(Args)]
@@ -50,12 +52,11 @@ pub async fn run(args: &Admin, settings: &Settings) -> anyhow::Result<()> {
         .context("no such user: was the account deleted?")?;
     announce(settings, &change).await;
     match (change.changed, granted) {
-        (true, true) => println!("User {user} is an administrator."),
-        (true, false) => println!("User {user} is no administrator any more."),
-        (false, true) => println!("User {user} was an administrator before: nothing changed."),
-        (false, false) => println!("User {user} was no administrator: nothing changed."),
+        (true, true) => say!("User {user} is an administrator."),
+        (true, false) => say!("User {user} is no administrator any more."),
+        (false, true) => say!("User {user} was an administrator before: nothing changed."),
+        (false, false) => say!("User {user} was no administrator: nothing changed."),
     }
-    Ok(())
 }
 
 /// A pool of one connection: a command does one thing.
@@ -86,6 +87,6 @@ pub(super) async fn announce(settings: &Settings, change: &RoleChange) {
         anyhow::Ok(())
     };
     if let Err(error) = published.await {
-        eprintln!("warning: Redis was not told ({error:#}); servers follow within 30 s");
+        tell!("warning: Redis was not told ({error:#}); servers follow within 30 s");
     }
 }

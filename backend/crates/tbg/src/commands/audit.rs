@@ -9,6 +9,7 @@ use tbg_core::{db, telemetry};
 use tbg_operations::{Verdict, parse_anchor, verify};
 
 use crate::cli::AuditAction;
+use crate::terminal::{say, tell};
 
 /// The check could not run: neither good nor bad.
 const UNDECIDED: u8 = 2;
@@ -17,15 +18,15 @@ pub async fn run(action: AuditAction) -> anyhow::Result<ExitCode> {
     let AuditAction::Verify { from, anchor } = action;
     match check(from, anchor.as_deref()).await {
         Ok(Verdict::Good { seals, rows }) => {
-            println!("The audit log is as it was sealed: {seals} seal(s), {rows} row(s).");
+            let _ = say!("The audit log is as it was sealed: {seals} seal(s), {rows} row(s).");
             Ok(ExitCode::SUCCESS)
         }
         Ok(Verdict::Fault(fault)) => {
-            println!("The audit log was changed: {fault}");
+            let _ = say!("The audit log was changed: {fault}");
             Ok(ExitCode::FAILURE)
         }
         Err(error) => {
-            eprintln!("error: the check could not run: {error:#}");
+            tell!("error: the check could not run: {error:#}");
             Ok(ExitCode::from(UNDECIDED))
         }
     }

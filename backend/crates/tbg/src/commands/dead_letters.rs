@@ -9,6 +9,7 @@ use tbg_engine::decode::check_age;
 
 use crate::cli::{DeadLetterAction, DeadLetters, LetterFilter};
 use crate::roles::engine;
+use crate::terminal::say;
 
 pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> {
     let mut conn = PgConnection::connect_with(&db::connect_options(settings)?)
@@ -17,8 +18,8 @@ pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> 
     match &args.action {
         DeadLetterAction::List(filter) => {
             let letters = select(&mut conn, filter).await?;
-            letters.iter().for_each(print);
-            println!("{} dead letter(s)", letters.len());
+            letters.iter().try_for_each(print)?;
+            say!("{} dead letter(s)", letters.len())?;
         }
         DeadLetterAction::Retry(filter) => retry(&mut conn, filter, settings).await?,
     }
@@ -30,9 +31,9 @@ async fn select(conn: &mut PgConnection, filter: &LetterFilter) -> anyhow::Resul
     Ok(dead_letters::list(conn, filter.reason.as_deref(), None, limit).await?)
 }
 
-fn print(letter: &StoredLetter) {
+fn print(letter: &StoredLetter) -> anyhow::Result<()> {
     let start: String = letter.payload.chars().filter(|c| !c.is_control()).take(160).collect();
-    println!(
+    say!(
         "{} {} {} {}/{} {}\n    {start}",
         letter.id,
         letter.created_at.format("%Y-%m-%dT%H:%M:%SZ"),
@@ -40,7 +41,7 @@ fn print(letter: &StoredLetter) {
         letter.stream,
         letter.stream_id,
         letter.detail
-    );
+    )
 }
 
 /// Applies each letter that decodes now; those leave the list. Applying is idempotent, so a crash between
@@ -55,7 +56,7 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
             Ok(event) => event,
             Err(refusal) => {
                 refused += 1;
-                println!("{} still refused: {} ({})", letter.id, refusal.reason.as_str(), refusal.detail);
+                say!("{} still refused: {} ({})", letter.id, refusal.reason.as_str(), refusal.detail)?;
                 continue;
             }
         };
@@ -67,10 +68,9 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
             Err(error) if db::is_transient(&error) => return Err(error).context("PostgreSQL is away"),
             Err(error) => {
                 refused += 1;
-                println!("{} still refused by the database: {error}", letter.id);
+                say!("{} still refused by the database: {error}", letter.id)?;
             }
         }
     }
-    println!("{done} applied, {refused} still refused");
-    Ok(())
+    say!("{done} applied, {refused} still refused")
 }

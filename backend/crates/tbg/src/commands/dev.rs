@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::demo::Demo;
 use crate::cli::{Dev, Role};
 use crate::roles::{Process, shutdown_signal};
+use crate::terminal::say;
 
 const DATABASE: &str = "tbg";
 /// Waits of the lottery in seconds, where a week's end is watched.
@@ -81,7 +82,7 @@ async fn play(
     let simulated = miners::start(args, &settings, &demo, clock.now(), shutdown.clone()).await?;
     let live =
         tokio::spawn(live::show(metrics, process.pool().clone(), Arc::clone(&clock), shutdown.clone()));
-    welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());
+    let _ = welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());
 
     let roles = process.run(&[Role::All], shutdown.clone());
     let result = tokio::select! {
@@ -171,8 +172,14 @@ async fn reset(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Tells what a person can do now. The URLs may be shown: they lead to sockets and hold no password.
-fn welcome(settings: &Settings, args: &Dev, demo: &Demo, database_url: &str, redis_url: &str) {
-    println!(
+fn welcome(
+    settings: &Settings,
+    args: &Dev,
+    demo: &Demo,
+    database_url: &str,
+    redis_url: &str,
+) -> anyhow::Result<()> {
+    say!(
         "
   The Bitcoin Game is running.
 
@@ -207,5 +214,5 @@ fn welcome(settings: &Settings, args: &Dev, demo: &Demo, database_url: &str, red
         address = demo.address,
         network = settings.btc_network,
         program = std::env::current_exe().map_or_else(|_| "tbg".to_owned(), |path| path.display().to_string()),
-    );
+    )
 }

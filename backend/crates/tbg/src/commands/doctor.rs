@@ -11,6 +11,7 @@ use tbg_core::config::{Environment, IngestMode, Loaded, Settings, Sources};
 use tbg_core::db;
 
 use crate::cli::{Doctor, Role};
+use crate::terminal::say;
 
 /// Datagrams that the kernel must be able to queue (contract `mining.md` §2.1).
 const MIN_DGRAM_QUEUE: u64 = 4096;
@@ -39,7 +40,8 @@ pub async fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
             (loaded.settings, secrets)
         }
         Err(error) => {
-            report("settings", &Finding::Bad { found: error.to_string(), remedy: "see `tbg config`" });
+            let _ =
+                report("settings", &Finding::Bad { found: error.to_string(), remedy: "see `tbg config`" });
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -68,10 +70,10 @@ pub async fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
         ]);
     }
     for (name, finding) in &checks {
-        report(name, finding);
+        let _ = report(name, finding);
     }
     let bad = checks.iter().filter(|(_, finding)| matches!(finding, Finding::Bad { .. })).count();
-    println!(
+    let _ = say!(
         "{}",
         if bad == 0 { "All is well." } else { "Fix what is marked, then run `tbg doctor` again." }
     );
@@ -95,11 +97,11 @@ fn secret_files(loaded: &Loaded) -> Finding {
     }
 }
 
-fn report(name: &str, finding: &Finding) {
+fn report(name: &str, finding: &Finding) -> anyhow::Result<()> {
     match finding {
-        Finding::Good(text) => println!("  ok    {name}: {text}"),
-        Finding::Note(text) => println!("  note  {name}: {text}"),
-        Finding::Bad { found, remedy } => println!("  FIX   {name}: {found}\n        -> {remedy}"),
+        Finding::Good(text) => say!("  ok    {name}: {text}"),
+        Finding::Note(text) => say!("  note  {name}: {text}"),
+        Finding::Bad { found, remedy } => say!("  FIX   {name}: {found}\n        -> {remedy}"),
     }
 }
 

@@ -5,6 +5,7 @@ use tbg_core::config::Settings;
 use tbg_gamification::{GRANTABLE, Granted, parse_reference};
 
 use super::admin::{connect, find};
+use crate::terminal::say;
 
 /// Grants badges that only people can verify. The audit log keeps the reference; the same reference twice grants
 /// once.
@@ -80,11 +81,10 @@ pub async fn badge(args: &Badge, settings: &Settings) -> anyhow::Result<()> {
     let user = find(&pool, &grant.user, settings).await?;
     let (slug, reference) = (&grant.slug, &grant.reference);
     match tbg_gamification::grant_badge(&pool, user, slug, reference).await? {
-        Granted::Done => println!("User {user} gets the badge {slug}."),
-        Granted::ReferenceUsed => println!("The reference {reference} was used before: nothing changed."),
-        Granted::HeldAlready => println!("User {user} holds the badge {slug} already: nothing changed."),
+        Granted::Done => say!("User {user} gets the badge {slug}."),
+        Granted::ReferenceUsed => say!("The reference {reference} was used before: nothing changed."),
+        Granted::HeldAlready => say!("User {user} holds the badge {slug} already: nothing changed."),
     }
-    Ok(())
 }
 
 pub async fn xp(args: &Xp, settings: &Settings) -> anyhow::Result<()> {
@@ -93,9 +93,8 @@ pub async fn xp(args: &Xp, settings: &Settings) -> anyhow::Result<()> {
     let user = find(&pool, &adjust.user, settings).await?;
     let (amount, reference) = (adjust.amount, &adjust.reference);
     if tbg_gamification::adjust_xp(&pool, user, amount, reference, &adjust.reason).await? {
-        println!("{amount:+} XP for user {user}, unless that would fall below 0.");
+        say!("{amount:+} XP for user {user}, unless that would fall below 0.")
     } else {
-        println!("The reference {reference} was used before: nothing changed.");
+        say!("The reference {reference} was used before: nothing changed.")
     }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::cli::Healthcheck;
+use crate::terminal::say;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,22 +20,22 @@ pub async fn run(args: &Healthcheck, settings: &Settings) -> anyhow::Result<Exit
     let status = tokio::time::timeout(TIMEOUT, ask(reachable(settings.http_listen))).await;
     Ok(match status {
         Ok(Ok(status)) if args.alive || was_ready || status == "200" => {
-            println!("{status}");
+            let _ = say!("{status}");
             if let Some(path) = args.once_ready.as_deref().filter(|_| !was_ready) {
                 std::fs::write(path, []).context("the file of --once-ready")?;
             }
             ExitCode::SUCCESS
         }
         Ok(Ok(status)) => {
-            println!("{status}");
+            let _ = say!("{status}");
             ExitCode::FAILURE
         }
         Ok(Err(error)) => {
-            println!("no answer: {error}");
+            let _ = say!("no answer: {error}");
             ExitCode::FAILURE
         }
         Err(_) => {
-            println!("no answer within {} s", TIMEOUT.as_secs());
+            let _ = say!("no answer within {} s", TIMEOUT.as_secs());
             ExitCode::FAILURE
         }
     })

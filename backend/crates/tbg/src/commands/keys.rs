@@ -9,20 +9,20 @@ use aws_lc_rs::signature::KeyPair as _;
 use pem::Pem;
 
 use crate::cli::KeyAction;
+use crate::terminal::say;
 
 /// What this program makes; 2,048 bits are accepted too.
 const SIZE: KeySize = KeySize::Rsa3072;
 
 pub fn run(action: KeyAction) -> anyhow::Result<()> {
     match action {
-        KeyAction::New => print!("{}", new_private_key(SIZE)?),
+        KeyAction::New => say!("{}", new_private_key(SIZE)?.trim_end_matches('\n')),
         KeyAction::Public => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).context("reading the key from standard input")?;
-            print!("{}", public_key(&text)?);
+            say!("{}", public_key(&text)?.trim_end_matches('\n'))
         }
     }
-    Ok(())
 }
 
 /// A new private key, PKCS #8 in PEM.

@@ -16,6 +16,7 @@ use tbg_games::rules::proof::{MAX_FILE_BYTES, verify};
 
 use super::admin::connect;
 use crate::roles;
+use crate::terminal::{say, tell};
 
 /// The weekly lottery: verify a draw from its public file, or run the steps that are due.
 #[derive(Args)]
@@ -66,17 +67,17 @@ pub async fn verify_file(args: &Verify) -> anyhow::Result<ExitCode> {
     let text = match read(&args.file).await {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("{}: {error:#}", args.file);
+            tell!("{}: {error:#}", args.file);
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
     match verify(&text) {
         Ok(report) => {
-            println!("{}", serde_json::to_string(&report)?);
+            let _ = say!("{}", serde_json::to_string(&report)?);
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(MISMATCH) })
         }
         Err(malformed) => {
-            eprintln!("{}: {}", args.file, malformed.0);
+            tell!("{}: {}", args.file, malformed.0);
             Ok(ExitCode::from(UNREADABLE))
         }
     }
@@ -125,6 +126,5 @@ pub async fn run_due(args: &RunDue, settings: &Settings) -> anyhow::Result<()> {
         audit::record(&mut conn, &entry).await.context("audit")?;
     }
     let weeks = roles::cycle(settings, &pool, &bus)?.run(SystemClock.now(), waits).await?;
-    println!("{}", serde_json::to_string(&weeks)?);
-    Ok(())
+    say!("{}", serde_json::to_string(&weeks)?)
 }

@@ -7,6 +7,7 @@ use tbg_core::{Clock as _, SystemClock, db};
 
 use crate::cli::{Domain, Rebuild};
 use crate::roles::mining_config;
+use crate::terminal::say;
 
 pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
     let pool = db::pool(settings)?;
@@ -17,7 +18,7 @@ pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
     if wants(Domain::Gamification) {
         let wrong = tbg_gamification::check(&pool, None).await?;
         tbg_gamification::keep_statistics(&pool, SystemClock.now()).await?;
-        println!("The game: {wrong} field(s) differed from ledger, awards and calendar, and are put right.");
+        say!("The game: {wrong} field(s) differed from ledger, awards and calendar, and are put right.")?;
     }
     if wants(Domain::Games) {
         let (draws, wrong) = tbg_games::check(&pool).await?;
@@ -26,7 +27,7 @@ pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
             "draws that do not follow from their entries: {}",
             wrong.join(", ")
         );
-        println!("The lottery: {draws} draw(s) follow from their entries.");
+        say!("The lottery: {draws} draw(s) follow from their entries.")?;
     }
     Ok(())
 }
@@ -42,8 +43,7 @@ async fn mining(pool: &PgPool, settings: &Settings) -> anyhow::Result<()> {
     let now = SystemClock.now();
     tbg_operations::recompute_totals(pool, now, tbg_operations::TOTALS_REPLAY).await?;
     match rebuilt.since {
-        Some(since) => println!("Rebuilt from {} archived events since {since}.", rebuilt.events),
-        None => println!("The archive is empty: nothing to rebuild from."),
+        Some(since) => say!("Rebuilt from {} archived events since {since}.", rebuilt.events),
+        None => say!("The archive is empty: nothing to rebuild from."),
     }
-    Ok(())
 }

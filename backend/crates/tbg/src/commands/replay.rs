@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::cli::Replay;
 use crate::roles::engine;
+use crate::terminal::say;
 
 /// Events applied in one transaction.
 const BATCH: usize = 2_000;
@@ -64,11 +65,10 @@ pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     let Summary { read, applied, duplicate, malformed, rejected } = summary;
-    println!(
+    say!(
         "{}",
         json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
-    );
-    Ok(())
+    )
 }
 
 /// Reads up to a batch of events within the wanted period; says whether the file has ended.

@@ -16,6 +16,7 @@ use tbg_sim::{SimConfig, SimEvent, Simulator};
 use tokio::time::Instant;
 
 use crate::cli::Simulate;
+use crate::terminal::tell;
 
 /// Events of one write to the streams.
 const CHUNK: usize = 1_000;
@@ -53,7 +54,7 @@ pub async fn run(args: &Simulate) -> anyhow::Result<()> {
         written += 1;
     }
     sink.finish().await?;
-    eprintln!("{written} events written");
+    tell!("{written} events written");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use tbg_core::{Clock as _, SystemClock};
 use tbg_identity::roles::{self, MAX_REASON_CHARS};
 
 use super::admin::{announce, connect, find};
+use crate::terminal::say;
 
 /// Bans users and lifts bans. A banned user is signed out everywhere, cannot sign in, and is in no public
 /// list. The audit log keeps the reason.
@@ -60,12 +61,11 @@ pub async fn run(args: &User, settings: &Settings) -> anyhow::Result<()> {
         .await?
         .context("no such user: was the account deleted?")?;
     announce(settings, &change).await;
-    println!("Address of user {user}: {}", change.btc_address.as_deref().unwrap_or("none"));
+    say!("Address of user {user}: {}", change.btc_address.as_deref().unwrap_or("none"))?;
     match (change.changed, banned) {
-        (true, true) => println!("User {user} is banned; {} session(s) ended.", change.ended_sessions.len()),
-        (true, false) => println!("User {user} may sign in again."),
-        (false, true) => println!("User {user} was banned before: nothing changed."),
-        (false, false) => println!("User {user} was not banned: nothing changed."),
+        (true, true) => say!("User {user} is banned; {} session(s) ended.", change.ended_sessions.len()),
+        (true, false) => say!("User {user} may sign in again."),
+        (false, true) => say!("User {user} was banned before: nothing changed."),
+        (false, false) => say!("User {user} was not banned: nothing changed."),
     }
-    Ok(())
 }

@@ -10,6 +10,8 @@ use tbg_bitcoin::{AddressType, BtcAddress, Network};
 use tbg_core::config::Settings;
 use tbg_core::random::{self, SystemEntropy};
 
+use crate::terminal::{say, tell};
+
 /// Makes throwaway keys and signs with them, for trying the API out and for tests. Keep no money on such a
 /// key: it is printed, and a key behind --key stands in the history of your shell.
 #[derive(Args)]
@@ -133,8 +135,8 @@ fn make(args: &New, settings: &Settings) -> anyhow::Result<()> {
     let network = args.network.unwrap_or(settings.btc_network);
     let key = Key::from_secret(random::bytes::<32>(&SystemEntropy)).context("not a key: try again")?;
     let address = address_of(&key, args.kind, network)?;
-    println!("address  {}\nkey      {}", address.as_str(), key.to_wif(network));
-    eprintln!("For tests only: put no money on this key.");
+    say!("address  {}\nkey      {}", address.as_str(), key.to_wif(network))?;
+    tell!("For tests only: put no money on this key.");
     Ok(())
 }
 
@@ -148,9 +150,8 @@ fn print_signature(args: &Sign, settings: &Settings) -> anyhow::Result<()> {
     let key = signing_key(args)?;
     let address = address_of(&key, args.kind, network)?;
     let signature = sign(&key, args.kind, args.format, network, &message)?;
-    eprintln!("signed by {}", address.as_str());
-    println!("{signature}");
-    Ok(())
+    tell!("signed by {}", address.as_str());
+    say!("{signature}")
 }
 
 fn sign(

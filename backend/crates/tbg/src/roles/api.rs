@@ -75,10 +75,12 @@ impl Api {
         bus: &LiveBus,
     ) -> anyhow::Result<Self> {
         let client = tbg_core::redis::client(settings)?;
-        let redis = tbg_core::redis::manager(&client)?;
+        let connection = tbg_core::redis::manager(&client)?;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         tbg_web::limit::register_metrics();
-        let limiter = Limiter::new(redis.clone(), Arc::clone(clock), Arc::clone(&entropy));
+        // Limiter, probes and rankings have deadlines of their own; everybody else serves requests.
+        let limiter = Limiter::new(connection.clone(), Arc::clone(clock), Arc::clone(&entropy));
+        let redis = connection.hurried();
         let authenticator = Arc::new(Authenticator::new(AuthenticatorParts {
             keys: token_keys(settings)?,
             pool: pool.clone(),
@@ -123,7 +125,7 @@ impl Api {
         let games = Games::new(tbg_games::Parts {
             pool: pool.clone(),
             clock: Arc::clone(clock),
-            ranking: Ranking::new(redis.clone()),
+            ranking: Ranking::new(connection.clone()),
             config: lottery::config(settings),
             unknown_network_difficulty: unknown_difficulty(settings.btc_network),
         });
@@ -132,7 +134,7 @@ impl Api {
             auth: Arc::clone(&authenticator),
             limiter: limiter.clone(),
             redis: client,
-            manager: redis.clone(),
+            manager: redis,
             bus: bus.clone(),
             origins: origins(settings),
             feeds: Arc::new(SocketFeeds {
@@ -148,7 +150,7 @@ impl Api {
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
         let routes = routes.merge(game.routes()).merge(games.routes()).merge(realtime.routes());
-        let state = web_state(settings, pool, redis, metrics, limiter, Arc::clone(&authenticator));
+        let state = web_state(settings, pool, connection, metrics, limiter, Arc::clone(&authenticator));
         Ok(Self { router: tbg_web::router(state, routes), authenticator, realtime })
     }
 }

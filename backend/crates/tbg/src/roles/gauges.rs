@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use sqlx::PgPool;
 use tbg_core::Clock;
 use tbg_core::config::Settings;
+use tbg_core::metrics::LOG_LINES_LOST_TOTAL;
 use tbg_core::redis::{MAX_CONNECTIONS, Redis, connections_in_use};
+use tbg_core::telemetry;
 use tbg_core::told::{self, Told};
 
 use super::VERSION;
@@ -49,6 +51,8 @@ impl Gauges {
 
         gauge!("tbg_redis_pool_size").set(MAX_CONNECTIONS as f64);
         gauge!("tbg_redis_pool_active").set(connections_in_use() as f64);
+
+        counter!(LOG_LINES_LOST_TOTAL).absolute(telemetry::lost_lines());
 
         let mut redis = self.redis.clone();
         let ping = redis::cmd("PING");
