@@ -16,6 +16,7 @@
 
 mod check;
 mod consumer;
+mod current;
 mod cycle;
 mod jobs;
 mod live;
@@ -32,6 +33,8 @@ use sqlx::PgPool;
 use tbg_core::Clock;
 use tbg_web::Routes;
 use tokio::sync::Semaphore;
+
+use crate::current::CurrentWeeks;
 
 pub use crate::check::check;
 pub use crate::consumer::GamesEvents;
@@ -64,6 +67,8 @@ pub struct Games(Arc<Inner>);
 /// Behind a [`Games`].
 pub struct Inner {
     parts: Parts,
+    /// Weeks that run.
+    current: CurrentWeeks,
     file_streams: Arc<Semaphore>,
 }
 
@@ -87,7 +92,8 @@ impl Games {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, file_streams: Arc::new(Semaphore::new(FILE_STREAMS)) }))
+        let current = current::gather(parts.pool.clone(), parts.ranking.clone());
+        Self(Arc::new(Inner { parts, current, file_streams: Arc::new(Semaphore::new(FILE_STREAMS)) }))
     }
 
     /// The endpoints.

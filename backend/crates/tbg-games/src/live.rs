@@ -1,12 +1,12 @@
 //! The live ranking of a week in Redis: a copy that a job, or whoever misses it, makes from `weekly_best_diff`
 //! (contract `games.md` §6). While Redis is away a process answers from a copy of its own, as old as the job's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use redis::RedisResult;
+use redis::{RedisResult, Value, from_redis_value};
 use sqlx::PgPool;
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
@@ -43,6 +43,8 @@ pub(crate) struct Standing {
 #[derive(Clone)]
 pub struct Ranking {
     redis: Redis,
+    /// The same for whoever waits for an answer.
+    asking: Redis,
     /// Held while a ranking is made.
     making: Arc<Mutex<()>>,
     /// The rankings that were needed while Redis was away; held while one is made.
@@ -76,8 +78,11 @@ impl RankingCopy {
     }
 }
 
-/// The network's difficulty, members, the scores of [`MADE`] and of the user, members above.
-type Asked = (Option<String>, i64, (Option<f64>, Option<f64>), i64);
+/// Who is asked for: in which week, and their best of it by the tables.
+pub(crate) type Asked = (IsoWeek, UserId, f64);
+
+/// For each of them: members, the scores of [`MADE`] and of the user, members above.
+const ANSWERS_EACH: usize = 3;
 
 fn key(week: IsoWeek) -> String {
     format!("lottery:live:{week}")
@@ -87,7 +92,7 @@ impl Ranking {
     /// On a Redis connection.
     #[must_use]
     pub fn new(redis: Redis) -> Self {
-        Self { redis, making: Arc::default(), copies: Arc::default() }
+        Self { asking: redis.hurried(), redis, making: Arc::default(), copies: Arc::default() }
     }
 
     /// Raises bests. A failure leaves a rank low until the job has run.
@@ -105,38 +110,65 @@ impl Ranking {
         }
     }
 
-    /// Where a user stands. `best` is what the tables say. A ranking that Redis forgot is made; without Redis, and
+    /// Where a user stands; see [`Self::standings`].
+    pub(crate) async fn standing(&self, pool: &PgPool, asked: Asked) -> Standing {
+        self.standings(pool, &[asked]).await.pop().unwrap_or_default()
+    }
+
+    /// Where users stand, in their order: one round trip. A ranking that Redis forgot is made; without Redis, and
     /// without a database to make a copy from, nobody stands anywhere.
-    pub(crate) async fn standing(&self, pool: &PgPool, week: IsoWeek, user: UserId, best: f64) -> Standing {
-        let asked = match self.ask(week, user, best).await {
-            Ok((standing, true)) => return standing,
-            Ok((standing, false)) => match self.make_if_missing(pool, week).await {
-                Ok(()) => self.ask(week, user, best).await.map_or(Ok(standing), |(standing, _)| Ok(standing)),
+    pub(crate) async fn standings(&self, pool: &PgPool, asked: &[Asked]) -> Vec<Standing> {
+        let standings = match self.ask(asked).await {
+            Ok((standings, forgotten)) if forgotten.is_empty() => return standings,
+            Ok((standings, forgotten)) => match self.make_missing(pool, forgotten).await {
+                Ok(()) => Ok(self.ask(asked).await.map_or(standings, |(standings, _)| standings)),
                 Err(error) => Err(error),
             },
-            Err(_) => self.copy(pool, week).await.map(|copy| copy.standing(user, best)).map_err(Into::into),
+            Err(_) => self.by_copies(pool, asked).await.map_err(Into::into),
         };
-        asked.unwrap_or_else(|error| {
+        standings.unwrap_or_else(|error| {
             tracing::debug!(error = format!("{error:#}"), "no live ranking");
-            Standing::default()
+            vec![Standing::default(); asked.len()]
         })
     }
 
-    /// What Redis says, and whether it knows the whole week: one round trip.
-    async fn ask(&self, week: IsoWeek, user: UserId, best: f64) -> RedisResult<(Standing, bool)> {
+    /// What Redis says, and the weeks that it does not know whole: one round trip.
+    async fn ask(&self, asked: &[Asked]) -> RedisResult<(Vec<Standing>, BTreeSet<IsoWeek>)> {
         let mut pipe = redis::pipe();
-        pipe.get("network:difficulty").zcard(key(week)).cmd("ZMSCORE").arg(key(week)).arg(MADE).arg(user.0);
-        pipe.zcount(key(week), format!("({best}"), "+inf");
-        let (network, members, (made, score), above): Asked =
-            pipe.query_async(&mut self.redis.clone()).await?;
-        let standing = Standing {
-            rank: if score.is_some() && best > 0.0 { above + 1 } else { 0 },
-            participants: members - i64::from(made.is_some()),
-            network_difficulty: network
-                .and_then(|text| text.parse().ok())
-                .filter(|number: &f64| *number > 0.0),
-        };
-        Ok((standing, made.is_some()))
+        pipe.get("network:difficulty");
+        for (week, user, best) in asked {
+            let key = key(*week);
+            pipe.zcard(&key).cmd("ZMSCORE").arg(&key).arg(MADE).arg(user.0);
+            pipe.zcount(&key, format!("({best}"), "+inf");
+        }
+        let mut answers: Vec<Value> = pipe.query_async(&mut self.asking.clone()).await?;
+        let rest = answers.split_off(1.min(answers.len()));
+        let network = answers.pop().map(from_redis_value::<Option<String>>).transpose()?.flatten();
+        let network_difficulty =
+            network.and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0);
+        let (mut standings, mut forgotten) = (Vec::with_capacity(asked.len()), BTreeSet::new());
+        for ((week, _, best), answers) in asked.iter().zip(rest.chunks_exact(ANSWERS_EACH)) {
+            let (members, (made, score), above): (i64, (Option<f64>, Option<f64>), i64) =
+                from_redis_value(Value::Array(answers.to_vec()))?;
+            standings.push(Standing {
+                rank: if score.is_some() && *best > 0.0 { above + 1 } else { 0 },
+                participants: members - i64::from(made.is_some()),
+                network_difficulty,
+            });
+            if made.is_none() {
+                forgotten.insert(*week);
+            }
+        }
+        Ok((standings, forgotten))
+    }
+
+    /// What copies in this process say.
+    async fn by_copies(&self, pool: &PgPool, asked: &[Asked]) -> Result<Vec<Standing>, sqlx::Error> {
+        let mut standings = Vec::with_capacity(asked.len());
+        for (week, user, best) in asked {
+            standings.push(self.copy(pool, *week).await?.standing(*user, *best));
+        }
+        Ok(standings)
     }
 
     /// The ranking of a week in this process, made once at a time.
@@ -151,13 +183,15 @@ impl Ranking {
         Ok(copy)
     }
 
-    /// Makes the ranking of a week if it is not there, once at a time.
-    async fn make_if_missing(&self, pool: &PgPool, week: IsoWeek) -> anyhow::Result<()> {
+    /// Makes the rankings of weeks that are not there, once at a time.
+    async fn make_missing(&self, pool: &PgPool, weeks: BTreeSet<IsoWeek>) -> anyhow::Result<()> {
         let _making = self.making.lock().await;
-        let made: Option<f64> =
-            redis::cmd("ZSCORE").arg(key(week)).arg(MADE).query_async(&mut self.redis.clone()).await?;
-        if made.is_none() {
-            self.make(pool, week).await?;
+        for week in weeks {
+            let made: Option<f64> =
+                redis::cmd("ZSCORE").arg(key(week)).arg(MADE).query_async(&mut self.redis.clone()).await?;
+            if made.is_none() {
+                self.make(pool, week).await?;
+            }
         }
         Ok(())
     }

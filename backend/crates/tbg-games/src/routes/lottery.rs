@@ -202,7 +202,7 @@ pub(super) fn routes() -> Routes<Games> {
 async fn current(State(games): State<Games>, caller: Caller) -> Result<Json<CurrentLottery>, ApiError> {
     let week = IsoWeek::of(games.clock.now());
     let (best, shares, previous) = store::current(&games.pool, caller.user_id, week.monday()).await?;
-    let standing = games.ranking.standing(&games.pool, week, caller.user_id, best).await;
+    let standing = games.ranking.standing(&games.pool, (week, caller.user_id, best)).await;
     let start = week.monday().and_time(NaiveTime::MIN).and_utc();
     let end = start + TimeDelta::days(7);
     let freeze_at = end + games.config.freeze_grace;

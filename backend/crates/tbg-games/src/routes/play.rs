@@ -40,9 +40,12 @@ struct PlayRequest {
     #[schema(schema_with = free_object)]
     result_data: Option<Value>,
     /// The current week unless given.
-    #[schema(value_type = Option<String>, min_length = 0, max_length = 10)]
+    #[serde(default, deserialize_with = "tbg_web::present")]
+    #[schema(value_type = Option<String>, nullable = false, min_length = 0, max_length = 10)]
     week_iso: Option<Text<0, 10>>,
     /// Whether it was shared; once true, it stays so.
+    #[serde(default, deserialize_with = "tbg_web::present")]
+    #[schema(nullable = false)]
     shared: Option<bool>,
 }
 

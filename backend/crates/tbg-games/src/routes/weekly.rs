@@ -16,7 +16,7 @@ use crate::live::Standing;
 use crate::rules::games::Game;
 use crate::rules::lottery::{hex, percentile};
 use crate::rules::view::{DAYS, Numbers, view};
-use crate::rules::week::{HashSource, derived_hash, game_seed, merged, parse_week, seed};
+use crate::rules::week::{HashSource, derived_hash, game_seed, parse_week, seed};
 use crate::store::{self, WeekRow};
 
 /// The week in which Bitcoin began.
@@ -178,26 +178,20 @@ async fn load(
 ) -> Result<(Weekly, [f64; 7], [u8; 32]), ApiError> {
     let now = games.clock.now();
     let week = week_of(query, now)?;
-    let is_current = week == IsoWeek::of(now);
-    let row = if is_current {
-        store::current_week(&games.pool, user, week.monday()).await?
+    let nobody = || ApiError::new(ErrorCode::UserNotFound, "User not found");
+    let (row, standing) = if week == IsoWeek::of(now) {
+        games.current.ask((user, week)).await?.ok_or_else(nobody)?
     } else {
-        store::past_week(&games.pool, user, week.monday()).await?
-    }
-    .ok_or_else(|| ApiError::new(ErrorCode::UserNotFound, "User not found"))?;
-    let is_completed = row.status.as_deref() == Some("completed");
-    let live = merged(&row.bests, &row.best_times, &row.shares);
+        past(games, user, week).await?.ok_or_else(nobody)?
+    };
+    let is_completed = row.is_completed();
+    let live = row.live();
     let (best, time, shares) = if is_completed {
         (row.frozen_best, row.frozen_time, row.frozen_shares.unwrap_or(0))
     } else {
         (live.best, live.time, live.shares)
     };
     let best_difficulty = best.unwrap_or(0.0);
-    let standing = if is_completed {
-        Standing::default()
-    } else {
-        games.ranking.standing(&games.pool, week, user, best_difficulty).await
-    };
     let (rank, participants, percentile) = if is_completed {
         (row.rank.unwrap_or(0).into(), row.participants.unwrap_or(0).into(), row.percentile.unwrap_or(0.0))
     } else {
@@ -240,6 +234,17 @@ async fn load(
         seed: hex(&seed),
     };
     Ok((weekly, days, seed))
+}
+
+/// A week before the current one; its draw knows where the user stands once it is completed.
+async fn past(games: &Games, user: UserId, week: IsoWeek) -> Result<Option<(WeekRow, Standing)>, ApiError> {
+    let Some(row) = store::past_week(&games.pool, user, week.monday()).await? else { return Ok(None) };
+    let standing = if row.is_completed() {
+        Standing::default()
+    } else {
+        games.ranking.standing(&games.pool, (week, user, row.live().best.unwrap_or(0.0))).await
+    };
+    Ok(Some((row, standing)))
 }
 
 /// The network's difficulty: for a past week of then, which its row knows; else of now.

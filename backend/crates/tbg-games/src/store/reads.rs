@@ -4,8 +4,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgPool;
 use tbg_core::UserId;
 
+use crate::rules::week::{Merged, merged};
+
 /// A user's week, with the frozen draw where there is one.
 pub(crate) struct WeekRow {
+    /// Of its question, from 1 on.
+    pub place: i64,
     pub display_name: Option<String>,
     pub btc_address: Option<String>,
     /// Per address of the user: the best, its time, the shares.
@@ -30,6 +34,18 @@ pub(crate) struct WeekRow {
     pub played: Vec<String>,
 }
 
+impl WeekRow {
+    /// Whether it was drawn.
+    pub(crate) fn is_completed(&self) -> bool {
+        self.status.as_deref() == Some("completed")
+    }
+
+    /// What the user mined in it, as it stands.
+    pub(crate) fn live(&self) -> Merged {
+        merged(&self.bests, &self.best_times, &self.shares)
+    }
+}
+
 /// Everything that a week before the current one shows of a user: one statement, by keys.
 pub(crate) async fn past_week(
     pool: &PgPool,
@@ -38,7 +54,7 @@ pub(crate) async fn past_week(
 ) -> Result<Option<WeekRow>, sqlx::Error> {
     sqlx::query_as!(
         WeekRow,
-        r#"SELECT u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
+        r#"SELECT 1::BIGINT AS "place!", u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
                   coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
                   days.days AS "days!", days.bests AS "day_bests!", h.hash AS "hash?", h.best_difficulty AS "hash_best?",
                   coalesce(
@@ -79,16 +95,19 @@ pub(crate) async fn past_week(
     .await
 }
 
-/// The same of the current week, which every dashboard asks for: it has no draw yet, and who wants the network's
-/// difficulty finds it in Redis.
-pub(crate) async fn current_week(
+/// The same of weeks that run, which every dashboard asks for: for many users at once, in the order of the questions;
+/// none for a user who does not exist. Such a week has no draw yet, and who wants the network's difficulty finds it
+/// in Redis.
+pub(crate) async fn current_weeks(
     pool: &PgPool,
-    user: UserId,
-    monday: NaiveDate,
-) -> Result<Option<WeekRow>, sqlx::Error> {
-    sqlx::query_as!(
+    users: &[i64],
+    mondays: &[NaiveDate],
+) -> Result<Vec<Option<WeekRow>>, sqlx::Error> {
+    // The arrays come from a query of their own, so that no plan depends on how many were asked this time: one is
+    // made and kept.
+    let rows = sqlx::query_as!(
         WeekRow,
-        r#"SELECT u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
+        r#"SELECT q.place AS "place!", u.display_name, u.btc_address AS "btc_address?", coalesce(weeks.bests, '{}') AS "bests!",
                   coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
                   coalesce(days.days, '{}') AS "days!", coalesce(days.bests, '{}') AS "day_bests!",
                   h.hash AS "hash?", h.best_difficulty AS "hash_best?", NULL::FLOAT8 AS network_difficulty,
@@ -96,29 +115,37 @@ pub(crate) async fn current_week(
                   block.block_hash AS "block_hash?", NULL::TEXT AS status, NULL::INT AS participants, NULL::INT AS rank,
                   NULL::FLOAT8 AS percentile, NULL::FLOAT8 AS frozen_best, NULL::TIMESTAMPTZ AS frozen_time,
                   NULL::BIGINT AS frozen_shares,
-                  ARRAY(SELECT game_type FROM game_sessions s WHERE s.user_id = $1 AND s.week_start = $2) AS "played!: Vec<String>"
-           FROM users u
+                  ARRAY(SELECT game_type FROM game_sessions s WHERE s.user_id = q.user_id AND s.week_start = q.monday) AS "played!: Vec<String>"
+           FROM ROWS FROM (unnest((SELECT $1::BIGINT[])), unnest((SELECT $2::DATE[]))) WITH ORDINALITY AS q (user_id, monday, place)
+           JOIN users u ON u.id = q.user_id
            CROSS JOIN LATERAL (
                SELECT array_agg(best_difficulty) AS bests, array_agg(best_share_time) AS times, array_agg(total_shares) AS shares
-               FROM weekly_best_diff w WHERE w.user_id = $1 AND w.week_start = $2
+               FROM weekly_best_diff w WHERE w.user_id = q.user_id AND w.week_start = q.monday
            ) weeks
            CROSS JOIN LATERAL (
                SELECT array_agg(day) AS days, array_agg(best_diff) AS bests
-               FROM user_daily_stats s WHERE s.user_id = $1 AND s.day BETWEEN $2 AND $2::DATE + 6
+               FROM user_daily_stats s WHERE s.user_id = q.user_id AND s.day BETWEEN q.monday AND q.monday + 6
            ) days
-           LEFT JOIN weekly_best_hashes h ON h.user_id = $1 AND h.week_start = $2
+           LEFT JOIN weekly_best_hashes h ON h.user_id = q.user_id AND h.week_start = q.monday
            LEFT JOIN LATERAL (
                SELECT block_height, reward_btc, block_hash FROM blocks b
-               WHERE b.user_id = $1 AND b.found_at >= $2::TIMESTAMP AT TIME ZONE 'UTC'
-                 AND b.found_at < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC'
+               WHERE b.user_id = q.user_id AND b.found_at >= q.monday::TIMESTAMP AT TIME ZONE 'UTC'
+                 AND b.found_at < (q.monday + 7)::TIMESTAMP AT TIME ZONE 'UTC'
                ORDER BY b.found_at DESC LIMIT 1
-           ) block ON TRUE
-           WHERE u.id = $1"#,
-        user.0,
-        monday
+           ) block ON TRUE"#,
+        users,
+        mondays
     )
-    .fetch_optional(pool)
-    .await
+    .fetch_all(pool)
+    .await?;
+    let mut weeks: Vec<Option<WeekRow>> = users.iter().map(|_| None).collect();
+    for row in rows {
+        let slot = usize::try_from(row.place - 1).ok().and_then(|place| weeks.get_mut(place));
+        if let Some(slot) = slot {
+            *slot = Some(row);
+        }
+    }
+    Ok(weeks)
 }
 
 /// The network's difficulty as the pool last reported it.

@@ -1,0 +1,139 @@
+//! What many ask at once, answered together.
+//!
+//! While questions are being answered, those that come wait; then one statement and one round trip answer all of
+//! them. A question that comes alone is asked at once. So a hot read costs the database a share of a statement when
+//! there are many of them, and nobody sees a row that is older than their question: nothing is kept.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::error::ApiError;
+
+/// Questions that are answered together at most.
+const TOGETHER: usize = 64;
+/// Groups of questions that are on their way at once.
+const GROUPS: usize = 2;
+/// Questions that may wait; whoever comes then waits to be let in.
+const WAITING: usize = 1_024;
+
+/// Where one kind of question is asked. Clones share everything.
+#[derive(Clone)]
+pub struct Gather<Q, A> {
+    questions: mpsc::Sender<Asked<Q, A>>,
+}
+
+/// A question, and where its answer goes.
+struct Asked<Q, A> {
+    question: Q,
+    answer: oneshot::Sender<Result<A, ApiError>>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
+    /// Answers by `load`, which gets questions and returns as many answers in their order. Ends with the last clone.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn new<F>(load: impl Fn(Vec<Q>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Vec<A>, ApiError>> + Send + 'static,
+    {
+        let (questions, mut asked) = mpsc::channel(WAITING);
+        let (turns, load) = (Arc::new(Semaphore::new(GROUPS)), Arc::new(load));
+        tokio::spawn(async move {
+            while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+                let mut group = Vec::with_capacity(TOGETHER);
+                if asked.recv_many(&mut group, TOGETHER).await == 0 {
+                    return;
+                }
+                let (questions, listeners): (_, Vec<_>) =
+                    group.into_iter().map(|Asked { question, answer }| (question, answer)).unzip();
+                let load = Arc::clone(&load);
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    tell(listeners, load(questions).await);
+                });
+            }
+        });
+        Self { questions }
+    }
+
+    /// The answer to a question.
+    ///
+    /// # Errors
+    /// What the answering of its group ended with.
+    pub async fn ask(&self, question: Q) -> Result<A, ApiError> {
+        let lost = || ApiError::internal(anyhow!("questions were asked together and not answered"));
+        let (answer, told) = oneshot::channel();
+        self.questions.send(Asked { question, answer }).await.map_err(|_| lost())?;
+        told.await.map_err(|_| lost())?
+    }
+}
+
+/// Tells everybody their answer, or what went wrong. Whoever has left meanwhile is not told.
+fn tell<A>(listeners: Vec<oneshot::Sender<Result<A, ApiError>>>, answers: Result<Vec<A>, ApiError>) {
+    match answers {
+        Ok(answers) => {
+            for (listener, answer) in listeners.into_iter().zip(answers) {
+                let _left = listener.send(Ok(answer));
+            }
+        }
+        Err(error) => {
+            for listener in listeners {
+                let _left = listener.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::error::ErrorCode;
+
+    #[tokio::test]
+    async fn everybody_gets_their_own_answer_and_few_groups_are_asked() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sizes);
+        let doubled = Gather::new(move |numbers: Vec<u32>| {
+            seen.lock().unwrap().push(numbers.len());
+            async move {
+                tokio::task::yield_now().await;
+                Ok(numbers.into_iter().map(|number| number * 2).collect())
+            }
+        });
+        let answers = join_all((0..1_000).map(|number| doubled.ask(number))).await;
+        for (number, answer) in (0..).zip(answers) {
+            assert_eq!(answer.unwrap(), number * 2);
+        }
+        let sizes = sizes.lock().unwrap().clone();
+        assert_eq!(sizes.iter().sum::<usize>(), 1_000);
+        assert!(sizes.len() < 100 && sizes.iter().all(|size| *size <= TOGETHER), "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn what_fails_fails_for_its_group_alone() {
+        let picky = Gather::new(|numbers: Vec<u32>| async move {
+            if numbers.contains(&13) { Err(ApiError::unavailable()) } else { Ok(numbers) }
+        });
+        assert_eq!(picky.ask(13).await.unwrap_err().code(), ErrorCode::ServiceUnavailable);
+        assert_eq!(picky.ask(14).await.unwrap(), 14);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_its_group_and_takes_no_turn_away() {
+        let fragile = Gather::new(|numbers: Vec<u32>| async move {
+            assert!(!numbers.contains(&13), "as this test wants it");
+            Ok(numbers)
+        });
+        for _ in 0..2 * GROUPS {
+            assert_eq!(fragile.ask(13).await.unwrap_err().code(), ErrorCode::Internal);
+        }
+        assert_eq!(fragile.ask(14).await.unwrap(), 14);
+    }
+}
