@@ -14,6 +14,7 @@ use serde_json::Value;
 use tbg_bitcoin::Network;
 use tbg_core::config::Environment;
 use tbg_core::consumer::{Consumer, Handle};
+use tbg_core::jobs::Job;
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
 use tbg_core::{Clock, MockClock, UserId};
@@ -318,11 +319,12 @@ impl App {
         }
     }
 
-    /// Runs one job at the app's time.
+    /// The jobs of all domains.
     ///
     /// # Panics
-    /// If there is no such job, or if it fails.
-    pub async fn run_job(&self, name: &str) {
+    /// If one has no schedule that can be read.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<Job> {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let mut jobs = tbg_mining::jobs::jobs(&tbg_mining::jobs::JobParts {
             pool: self.db.pool.clone(),
@@ -346,6 +348,15 @@ impl App {
         };
         jobs.extend(tbg_gamification::jobs(&parts).expect("jobs"));
         jobs.extend(tbg_social::jobs(&self.db.pool, &clock).expect("jobs"));
+        jobs
+    }
+
+    /// Runs one job at the app's time.
+    ///
+    /// # Panics
+    /// If there is no such job, or if it fails.
+    pub async fn run_job(&self, name: &str) {
+        let jobs = self.jobs();
         let job = jobs.iter().find(|job| job.name() == name).unwrap_or_else(|| panic!("no job {name}"));
         job.run(self.clock.now()).await.expect(name);
     }

@@ -122,6 +122,11 @@ impl TestDb {
         )
     }
 
+    /// Changes something by a statement that is written in the test.
+    pub async fn change(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.pool).await.expect(sql);
+    }
+
     /// Executes a statement that is put together by a test.
     pub async fn execute(&self, sql: String) {
         // sql-audit: allow(S2) the caller's own names only

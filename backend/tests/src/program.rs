@@ -1,6 +1,7 @@
 //! The real program, started on free ports with its own database and Redis.
 
 use std::fs::File;
+use std::io::PipeReader;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ impl Program {
     pub async fn start(db: &TestDb, redis: &TestRedis, roles: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("folder");
         let log = File::create(dir.path().join("log")).expect("log");
-        Self::start_in(dir, log, db, redis, roles, settings)
+        Self::start_in(dir, [Stdio::null(), log.into()], db, redis, roles, settings)
     }
 
     /// The same on a full disk, as far as the log goes.
@@ -52,12 +53,26 @@ impl Program {
     pub fn start_without_log(db: &TestDb, redis: &TestRedis, roles: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("folder");
         let full = File::options().write(true).open("/dev/full").expect("a file that is always full");
-        Self::start_in(dir, full, db, redis, roles, settings)
+        Self::start_in(dir, [Stdio::null(), full.into()], db, redis, roles, settings)
+    }
+
+    /// The same with a pipe for output and log that nobody reads: the end to read it by.
+    #[must_use]
+    pub fn start_unread(
+        db: &TestDb,
+        redis: &TestRedis,
+        roles: &str,
+        settings: &[(&str, &str)],
+    ) -> (Self, PipeReader) {
+        let dir = tempfile::tempdir().expect("folder");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let output = [writer.try_clone().expect("its end").into(), writer.into()];
+        (Self::start_in(dir, output, db, redis, roles, settings), reader)
     }
 
     fn start_in(
         dir: TempDir,
-        log: File,
+        [output, log]: [Stdio; 2],
         db: &TestDb,
         redis: &TestRedis,
         roles: &str,
@@ -81,7 +96,7 @@ impl Program {
             .env("TBG_RATE_LIMIT_AUTH_PER_MIN", "100000")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()

@@ -1,12 +1,13 @@
 //! Every read while something is away: what can be answered is answered, the rest says 503, nothing says 500.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tbg_core::Clock as _;
 use tbg_tests::app::App;
 use tbg_tests::people::Person;
-use tbg_tests::program::Program;
+use tbg_tests::program::{Program, until};
 use tbg_tests::wire::Wire;
 use tbg_tests::{TestDb, TestRedis, share};
 
@@ -80,6 +81,88 @@ async fn a_network_that_swallows_packets_is_a_503_within_five_seconds_and_heals(
     assert!(retry.is_some_and(|seconds| seconds <= 5), "{retry:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
     program.wait_for("/api/v1/lottery/stats", 200).await;
+}
+
+/// A process that neither answers nor ends, until this goes.
+struct Frozen(String);
+
+impl Frozen {
+    async fn redis(app: &App) -> Self {
+        let mut info = redis::cmd("INFO");
+        let info: redis::InfoDict =
+            info.arg("server").query_async(&mut app.redis.manager()).await.expect("an answer");
+        let pid: u32 = info.get("process_id").expect("its process");
+        let frozen = Self(pid.to_string());
+        frozen.signal("-STOP");
+        frozen
+    }
+
+    fn signal(&self, signal: &str) {
+        let _ = Command::new("kill").args([signal, &self.0]).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+/// All reads of a person at once: each with its status and its time.
+async fn at_once(program: &Program, person: &Person, paths: &[String]) -> Vec<(String, u16, Duration)> {
+    let client = reqwest::Client::new();
+    let asked = paths.iter().map(async |path| {
+        let started = Instant::now();
+        let request = client.get(format!("{}{path}", program.base)).bearer_auth(&person.access);
+        let status = request.send().await.expect("an answer").status().as_u16();
+        (path.clone(), status, started.elapsed())
+    });
+    futures_util::future::join_all(asked).await
+}
+
+fn assert_none_hangs(reads: &[(String, u16, Duration)]) {
+    for (path, status, took) in reads {
+        assert!(matches!(status, 200 | 404 | 503), "{path}: {status}");
+        assert!(*took < Duration::from_secs(3), "{path}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_falls_silent_dies_and_comes_back_hangs_no_read() {
+    let (mut app, person) = with_a_miner().await;
+    let paths = reads(&app).await;
+    let settings = [("TBG_DASHBOARD_CACHE_TTL_SECONDS", "1")];
+    let program = Program::start(&app.db, &app.redis, "api", &settings).await;
+    program.wait_for("/health", 200).await;
+    assert_none_hangs(&at_once(&program, &person, &paths).await);
+
+    let silent = Frozen::redis(&app).await;
+    for _ in 0..4 {
+        assert_none_hangs(&at_once(&program, &person, &paths).await);
+        // Some rounds find that it was silent a moment ago, some find out.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    app.redis.server.kill().await.expect("killed");
+    drop(silent);
+    assert_none_hangs(&at_once(&program, &person, &paths).await);
+
+    let (restarted, rounds) = tokio::join!(app.redis.server.restart(), async {
+        let mut rounds = Vec::new();
+        for _ in 0..10 {
+            rounds.extend(at_once(&program, &person, &paths).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        rounds
+    });
+    restarted.expect("restarted");
+    assert_none_hangs(&rounds);
+    program.wait_for("/health", 200).await;
+    let all_answer = async || {
+        let answers = at_once(&program, &person, &paths).await;
+        assert_none_hangs(&answers);
+        answers.iter().all(|(_, status, _)| matches!(status, 200 | 404))
+    };
+    assert!(until(all_answer).await);
 }
 
 #[tokio::test]

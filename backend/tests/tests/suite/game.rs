@@ -11,30 +11,14 @@ mod operators;
 mod reads;
 mod rebuild;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 use tbg_core::Clock as _;
 use tbg_tests::app::App;
+use tbg_tests::at;
 use tbg_tests::people::Person;
-use tbg_tests::{at, share};
 
-use crate::support::envelope;
-
-/// A share of a person at an instant, and its batch is processed then.
-async fn mine(app: &App, person: &Person, when: &str, difficulty: f64) {
-    app.clock.set(at(when));
-    mine_late(app, person, when, difficulty).await;
-}
-
-/// A share of a person at an instant, processed at the app's time.
-async fn mine_late(app: &App, person: &Person, when: &str, difficulty: f64) {
-    let ts = at(when).timestamp().to_string();
-    app.feed(&[share(&person.address, "rig1", &ts, 1024.0, difficulty, true)]).await;
-}
-
-async fn read(app: &App, person: &Person, path: &str) -> Value {
-    // Weeks pass in these tests: tokens are made at the app's time.
-    app.get(&format!("/api/v1{path}"), Some(&app.token(person.id))).await.ok()
-}
+use crate::support::{envelope, read, ts};
 
 /// An event of another domain, consumed.
 async fn report(app: &App, topic: &str, user: Option<i64>, payload: Value) {
@@ -64,16 +48,19 @@ fn block(user: &str, when: &str, height: u32, hash: &str) -> String {
         r#"{{"user":"{user}","worker":"{user}.rig1","height":{height},"hash":"{}"}}"#,
         hash.repeat(32)
     );
-    envelope("block_found", &at(when).timestamp().to_string(), &data)
+    envelope("block_found", &ts(at(when)), &data)
 }
 
-/// A change by hand, of one statement.
-async fn change(app: &App, sql: &'static str) {
-    sqlx::query(sql).execute(&app.db.pool).await.expect(sql);
+/// What a counter of the game shows, its name without the beginning that all have; 0 if it was never raised.
+fn counted(shown: &PrometheusHandle, series: &str) -> u64 {
+    let start = format!("tbg_gamification_{series} ");
+    let text = shown.render();
+    text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |value| value.parse().expect("a count"))
 }
 
+/// The sum of a person's experience.
 async fn xp(app: &App, person: &Person) -> i64 {
-    read(app, person, "/users/me/xp").await["total_xp"].as_i64().expect("a sum")
+    read(app, person.id, "/users/me/xp").await["total_xp"].as_i64().expect("a sum")
 }
 
 /// What holds at every commit.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
 use tbg_core::jobs::{Job, NotYet, Runner};
 use tbg_core::partitions::Maintained;
 use tbg_core::{MockClock, db};
@@ -32,14 +31,17 @@ fn job(runs: &Runs, schedule: &str, failures: usize) -> Job {
     .unwrap()
 }
 
+/// The runner of a process that is called `owner`.
 fn runner(db: &TestDb, clock: &MockClock, owner: &str, jobs: Vec<Job>) -> Runner {
     Runner::new(db.pool.clone(), Arc::new(clock.clone()), owner.to_owned(), jobs)
 }
 
+/// The work of a job that is broken.
 async fn panics(_: DateTime<Utc>) -> anyhow::Result<()> {
     panic!("on purpose")
 }
 
+/// The scheduled times so far.
 fn times(runs: &Runs) -> Vec<DateTime<Utc>> {
     runs.lock().unwrap().clone()
 }
@@ -183,13 +185,11 @@ async fn a_job_that_panics_has_failed_and_harms_no_other() {
 async fn a_run_whose_process_died_is_taken_over_when_its_lease_ends() {
     let (db, runs) = (TestDb::new().await, Runs::default());
     let clock = MockClock::at(at("2026-02-23T10:00:05Z"));
-    sqlx::query(
+    db.change(
         "INSERT INTO job_runs (job, scheduled_at, leased_by, leased_until)
          VALUES ('test_job', '2026-02-23T10:00:00Z', 'dead', '2026-02-23T10:01:00Z')",
     )
-    .execute(&db.pool)
-    .await
-    .unwrap();
+    .await;
     let mut runner = runner(&db, &clock, "living", vec![job(&runs, "0 * * * *", 0)]);
 
     let while_leased = runner.run_due().await;
@@ -201,10 +201,6 @@ async fn a_run_whose_process_died_is_taken_over_when_its_lease_ends() {
     let row: (String, i32) =
         sqlx::query_as("SELECT leased_by, attempt FROM job_runs").fetch_one(&db.pool).await.unwrap();
     assert_eq!(row, ("living".to_owned(), 2));
-}
-
-async fn run(pool: &PgPool, sql: &'static str) {
-    sqlx::query(sql).execute(pool).await.expect(sql);
 }
 
 #[tokio::test]
@@ -220,7 +216,7 @@ async fn partitions_exist_a_week_ahead_take_strays_and_go_when_they_expire() {
         "INSERT INTO shares (time, btc_address, difficulty, share_diff) VALUES ('2026-02-21T12:00:00Z', 'a', 1, 1)",
         "INSERT INTO ingest_ledger (event_key, ts) VALUES (gen_random_uuid(), '2025-01-01T00:00:00Z')",
     ] {
-        run(&database.pool, sql).await;
+        database.change(sql).await;
     }
     let now = at("2026-02-23T10:00:00Z");
 
@@ -271,12 +267,12 @@ async fn new_rows_of_the_week_ahead_fall_into_the_partition_of_their_day() {
     db::migrate(&database.options).await.unwrap();
     keep_partitions(&database.pool, at("2026-02-23T10:00:00Z")).await.unwrap();
 
-    run(
-        &database.pool,
-        "INSERT INTO ingest_ledger (event_key, ts) VALUES
-         (gen_random_uuid(), '2026-03-02T23:59:59.999999Z'), (gen_random_uuid(), '2026-03-03T00:00:00Z')",
-    )
-    .await;
+    database
+        .change(
+            "INSERT INTO ingest_ledger (event_key, ts) VALUES
+             (gen_random_uuid(), '2026-03-02T23:59:59.999999Z'), (gen_random_uuid(), '2026-03-03T00:00:00Z')",
+        )
+        .await;
 
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT tableoid::REGCLASS::TEXT FROM ingest_ledger ORDER BY ts")
@@ -299,7 +295,7 @@ async fn dead_letters_and_consumed_domain_events_go_when_they_expire() {
          ('T', 'open', 'social', '{}', '2026-01-01T00:00:00Z', NULL),
          ('NodeVerified', 'operator', 'gamification', '{}', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')",
     ] {
-        run(&db.pool, sql).await;
+        db.change(sql).await;
     }
 
     keep_partitions(&db.pool, at("2026-02-23T10:00:00Z")).await.unwrap();
@@ -317,19 +313,15 @@ async fn dead_letters_and_consumed_domain_events_go_when_they_expire() {
 #[tokio::test]
 async fn an_index_on_the_parent_only_is_completed_on_every_partition_by_the_next_migration() {
     let database = TestDb::new().await;
-    run(&database.pool, "CREATE INDEX idx_test_region ON ONLY mining_events (region, ts DESC)").await;
-    // A leftover of a build that was interrupted.
-    run(
-        &database.pool,
+    for sql in [
+        "CREATE INDEX idx_test_region ON ONLY mining_events (region, ts DESC)",
+        // A leftover of a build that was interrupted.
         "CREATE INDEX mining_events_default_idx_test_region ON mining_events_default (region)",
-    )
-    .await;
-    run(
-        &database.pool,
         "UPDATE pg_index SET indisvalid = FALSE
          WHERE indexrelid = 'mining_events_default_idx_test_region'::REGCLASS",
-    )
-    .await;
+    ] {
+        database.change(sql).await;
+    }
     let valid = "SELECT indisvalid::INT::BIGINT FROM pg_index WHERE indexrelid = 'idx_test_region'::REGCLASS";
     assert_eq!(database.number(valid).await, 0);
 

@@ -2,7 +2,11 @@
 //! data (contract `production.md` §2.2 item 9, §10, §18 V16).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -10,20 +14,23 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tbg_bitcoin::{AddressType, Network};
 use tbg_tests::people::{address_of, wallet};
-use tbg_tests::program::{Program, until};
+use tbg_tests::program::{Program, binary, until};
 use tbg_tests::socket::Socket;
 use tbg_tests::{TestDb, TestRedis, now, share};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 
-use crate::support::{Pool, ts};
+use crate::support::{Pool, tbg, ts};
 
-/// Requests for paths that do not exist.
+/// Requests for what does not exist.
 const RANDOM_PATHS: usize = 10_000;
+/// A share was applied.
+const APPLIED: &str = "tbg_mining_shares_total{status=\"accepted\"} 1";
 const PASSWORD: &str = "Corr3ct-horse-battery";
 const EMAIL: &str = "miner.private@example.org";
 
 /// What is there soon after a start, with the labels of each (contract §10).
-const METRICS: [(&str, &[&str]); 38] = [
+const METRICS: [(&str, &[&str]); 39] = [
     ("http_request_duration_seconds", &["handler", "le", "method"]),
     ("http_requests_total", &["handler", "method", "status"]),
     ("tbg_app_info", &["environment", "version"]),
@@ -47,6 +54,7 @@ const METRICS: [(&str, &[&str]); 38] = [
     ("tbg_ingest_stream_pending", &[]),
     ("tbg_job_interval_seconds", &["task"]),
     ("tbg_job_last_success_timestamp_seconds", &["task"]),
+    ("tbg_log_lines_lost_total", &[]),
     ("tbg_mail_pending", &[]),
     ("tbg_mining_active_workers", &[]),
     ("tbg_mining_blocks_found_total", &[]),
@@ -116,6 +124,15 @@ async fn post(
     (status, answer.json().await.unwrap_or_default())
 }
 
+/// Waits until its metrics show all of these.
+async fn shows(program: &Program, signs: &[&str]) -> bool {
+    until(async || {
+        let shown = program.get("/metrics").await;
+        shown.is_ok_and(|(_, text)| signs.iter().all(|sign| text.contains(sign)))
+    })
+    .await
+}
+
 /// Signs in with a wallet; also returns what was signed.
 async fn connect(client: &Client, program: &Program, number: u64) -> (Value, String) {
     let key = wallet(number);
@@ -149,19 +166,19 @@ async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
     }
     // The jobs have run once, the share has been applied.
     let metrics = async || program.get("/metrics").await.unwrap().1;
-    let is_complete = async || {
-        let text = metrics().await;
-        [
-            "tbg_mining_shares_total{status=\"accepted\"} 1",
-            "tbg_mining_active_workers 1",
-            "tbg_audit_verify_ok 1",
-        ]
-        .iter()
-        .all(|line| text.contains(line))
-            && text.contains("tbg_redis_used_memory_bytes ")
-            && text.contains("tbg_job_last_success_timestamp_seconds{task=\"gauges\"}")
+    let signs = [
+        APPLIED,
+        "tbg_mining_active_workers 1",
+        "tbg_audit_verify_ok 1",
+        "tbg_job_last_success_timestamp_seconds{task=\"gauges\"}",
+    ];
+    assert!(shows(&program, &signs).await, "{}", metrics().await);
+    // Each process comes to its own in its own time: what is missing then is missed below.
+    let is_complete = |text: &str| {
+        let shown = labels(&series(text));
+        METRICS.iter().all(|(name, _)| shown.contains_key(*name))
     };
-    assert!(until(is_complete).await, "{}", metrics().await);
+    until(async || is_complete(&metrics().await)).await;
 
     let before = metrics().await;
     let shown = labels(&series(&before));
@@ -179,69 +196,78 @@ async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
     for number in 0..RANDOM_PATHS {
         let path = match number % 4 {
             0 => format!("/{number:x}/{}", number * 7919),
-            1 => format!("/api/v1/users/bc1q{number}/profile"),
+            1 => format!("/api/v1/users/bc1q{number}"),
             2 => format!("/api/v1/mining/workers/rig-{number}"),
             _ => format!("/api/v1/lottery/results/20{:02}-W{:02}", number % 100, number % 53),
         };
         let request = client.get(format!("{}{path}", program.base));
-        if number % 2 == 0 { request.bearer_auth(token) } else { request }.send().await.unwrap();
+        let answer = if number % 2 == 0 { request.bearer_auth(token) } else { request }.send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
     }
     let after = metrics().await;
-    let templates = |text: &str| -> BTreeSet<String> {
-        // What was asked for the first time has a series from then on: one per template and class of status.
-        series(text)
-            .iter()
-            .filter(|one| !one.starts_with("http_request"))
-            .map(|one| (*one).to_owned())
-            .collect()
-    };
-    let may_come = ["tbg_db_query", "tbg_redis_command", "tbg_job_last_success"];
-    let new: Vec<String> = templates(&after)
-        .difference(&templates(&before))
+    let may_come = ["http_request", "tbg_db_query", "tbg_redis_command", "tbg_job_last_success"];
+    let (shown, known) = (series(&after), series(&before));
+    let new: Vec<&&str> = shown
+        .difference(&known)
         .filter(|one| {
             let name = one.split('{').next().unwrap_or_default();
             !may_come.iter().any(|start| one.starts_with(start)) && !SOMETIMES.contains(&name)
         })
-        .cloned()
         .collect();
     assert!(new.is_empty(), "{new:?}");
+    // What was asked for the first time has a series from then on: one per template and class of status.
     let http = |text: &str| series(text).iter().filter(|one| one.starts_with("http_requests_total")).count();
     assert!(http(&after) <= http(&before) + 6, "{} then {}", http(&before), http(&after));
 }
 
-/// Does what people do, well and badly, and returns all that must not be in the log.
+/// The tokens of an answer to a sign-in: access, refresh.
+fn tokens_of(answer: &Value) -> [String; 2] {
+    ["access_token", "refresh_token"].map(|name| answer[name].as_str().expect("a token").to_owned())
+}
+
+/// Does what people do, well and badly, until a share of theirs is applied, and returns all that must not be in the
+/// log.
 async fn a_day_of_use(program: &Program) -> Vec<String> {
     let client = Client::new();
     let mut private = vec![PASSWORD.to_owned(), EMAIL.to_owned(), "wrong-Passw0rd".to_owned()];
     let (tokens, signature) = connect(&client, program, 1).await;
     private.push(signature);
-    let access = tokens["access_token"].as_str().unwrap().to_owned();
-    let refresh = tokens["refresh_token"].as_str().unwrap().to_owned();
+    let [access, refresh] = tokens_of(&tokens);
     let form = json!({ "email": EMAIL, "password": PASSWORD, "btc_address": address_of(&wallet(2)) });
-    assert_eq!(post(&client, program, "/api/v1/auth/register", None, &form).await.0, 200);
-    for password in [PASSWORD, "wrong-Passw0rd"] {
+    let (status, registered) = post(&client, program, "/api/v1/auth/register", None, &form).await;
+    assert_eq!(status, 200, "{registered}");
+    private.extend(tokens_of(&registered));
+    for (password, expected) in [(PASSWORD, 200), ("wrong-Passw0rd", 401)] {
         let login = json!({ "email": EMAIL, "password": password });
-        post(&client, program, "/api/v1/auth/login", None, &login).await;
+        let (status, answer) = post(&client, program, "/api/v1/auth/login", None, &login).await;
+        assert_eq!(status, expected, "{answer}");
+        if status == 200 {
+            private.extend(tokens_of(&answer));
+        }
     }
     let key = json!({ "name": "dashboard", "permissions": ["read"] });
     let (status, key) = post(&client, program, "/api/v1/users/me/api-keys", Some(&access), &key).await;
     assert_eq!(status, 200, "{key}");
     let api_key = key["key"].as_str().unwrap().to_owned();
-    client
-        .get(format!("{}/api/v1/mining/summary", program.base))
-        .header("X-API-Key", &api_key)
-        .send()
-        .await
-        .unwrap();
-    post(&client, program, "/api/v1/auth/refresh", None, &json!({ "refresh_token": refresh })).await;
-    post(&client, program, "/api/v1/auth/refresh", None, &json!({ "refresh_token": "x".repeat(60) })).await;
+    let summary = client.get(format!("{}/api/v1/mining/summary", program.base)).header("X-API-Key", &api_key);
+    assert_eq!(summary.send().await.unwrap().status(), 200);
+    for (token, expected) in [(refresh.clone(), 200), ("x".repeat(60), 401)] {
+        let asked = json!({ "refresh_token": token });
+        let (status, answer) = post(&client, program, "/api/v1/auth/refresh", None, &asked).await;
+        assert_eq!(status, expected, "{answer}");
+        if status == 200 {
+            private.extend(tokens_of(&answer));
+        }
+    }
     let odd = "/api/v1/mining/workers/'; DROP TABLE users; --";
     client.get(format!("{}{odd}", program.base)).bearer_auth(&access).send().await.unwrap();
     let mut socket = Socket::open(&program.base, &access).await.unwrap();
-    socket.send(json!({ "action": "subscribe", "channels": ["dashboard"] })).await;
+    socket.subscribe("dashboard").await;
     let address = address_of(&wallet(1));
     Pool::at(&program.socket).send(&share(&address, "rig1", &ts(now()), 512.0, 4096.5, true)).await;
-    post(&client, program, "/api/v1/auth/logout-all", Some(&access), &json!({})).await;
+    assert!(shows(program, &[APPLIED]).await, "the share is applied");
+    let (status, answer) = post(&client, program, "/api/v1/auth/logout-all", Some(&access), &json!({})).await;
+    assert_eq!(status, 200, "{answer}");
     private.extend([access, refresh, api_key]);
     private
 }
@@ -269,6 +295,7 @@ async fn the_log_of_a_whole_run_holds_no_secret_and_nobodys_data() {
     for statement in ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "DROP TABLE"] {
         assert!(!log.contains(statement), "{statement} in the log");
     }
+    assert!(log.contains("/api/v1/auth/challenge"), "requests are logged, by the template of their path");
     let raw_path = log.lines().find(|line| line.contains("/api/v1/mining/workers/'"));
     assert_eq!(raw_path, None, "raw paths are not logged");
     assert!(!log.contains(&db.url()), "the database's URL");
@@ -284,14 +311,85 @@ async fn a_log_that_cannot_be_written_stops_nobody() {
     program.wait_for_socket().await;
 
     a_day_of_use(&program).await;
-    let is_applied = async || {
-        let (_, text) = program.get("/metrics").await.unwrap();
-        text.contains("tbg_mining_shares_total{status=\"accepted\"} 1")
-    };
-    assert!(until(is_applied).await);
 
     assert_eq!(program.get("/health").await.unwrap().0, 200);
     assert_eq!(program.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let settings = [("TBG_LOG_FILTER", "trace"), ("TBG_LOG_FORMAT", "json")];
+    let (mut program, mut log) = Program::start_unread(&db, &redis, "all", &settings);
+    program.wait_for("/health", 200).await;
+
+    // The pipe takes 64 KiB, then lines wait, then lines are lost.
+    let lost = async || {
+        let (_, text) = program.get("/metrics").await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("tbg_log_lines_lost_total "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let (client, version) = (Client::new(), format!("{}/version", program.base));
+    let is_losing = async || {
+        let asked = (0..500).map(async |_| client.get(&version).send().await.unwrap().status().as_u16());
+        let answers = futures_util::future::join_all(asked).await;
+        assert!(answers.iter().all(|status| *status == 200));
+        lost().await > 0
+    };
+    assert!(until(is_losing).await, "no line was lost");
+    a_day_of_use(&program).await;
+    let started = Instant::now();
+    assert_eq!(program.get("/health").await.unwrap().0, 200);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+
+    let started = Instant::now();
+    assert_eq!(program.stop().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(text.len() >= 60 * 1024, "the pipe was full: {}", text.len());
+}
+
+/// Runs a command with a standard error or output that cannot be written; its exit code.
+async fn ran_without(args: &[&str], output: impl Into<Stdio>, errors: impl Into<Stdio>) -> Option<i32> {
+    let mut command = Command::new(binary());
+    command.args(args).env("TBG_ENVIRONMENT", "test").env("TBG_DATABASE_URL", "postgres://127.0.0.1:1/none");
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
+    command.status().await.unwrap().code()
+}
+
+#[tokio::test]
+async fn a_command_that_can_say_nothing_ends_with_its_exit_code() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let unread = || std::io::pipe().unwrap().1;
+    for args in [&["migrate"], &["rebuild"]] {
+        assert_eq!(ran_without(args, Stdio::null(), full()).await, Some(1), "{args:?}");
+        assert_eq!(ran_without(args, Stdio::null(), unread()).await, Some(1), "{args:?}");
+    }
+    let unreadable = ["lottery", "verify", "/nowhere"];
+    assert_eq!(ran_without(&unreadable, Stdio::null(), full()).await, Some(2));
+    // What a command was asked for and could not say is an error; what it only finds out is its exit code.
+    for args in [&["config"], &["version"]] {
+        assert_eq!(ran_without(args, unread(), Stdio::null()).await, Some(1), "{args:?}");
+        assert_eq!(ran_without(args, full(), full()).await, Some(1), "{args:?}");
+    }
+    let doctor = ["doctor", "--role", "jobs"];
+    assert_eq!(ran_without(&doctor, unread(), full()).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_says_why_after_its_log() {
+    let settings = [
+        ("TBG_DATABASE_URL", "postgres://127.0.0.1:1/none"),
+        ("TBG_REDIS_URL", "redis://127.0.0.1:1"),
+        ("TBG_HTTP_LISTEN", "192.0.2.1:1"),
+    ];
+    let ran = tbg(&["serve", "--role", "jobs"], &settings).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    let is_away = |line: &&str| line.contains("PostgreSQL is away");
+    assert!(lines.iter().any(is_away), "{ran:?}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("error: cannot listen")), "{ran:?}");
 }
 
 #[tokio::test]
@@ -312,15 +410,9 @@ async fn traces_reach_a_collector_and_name_routes_batches_and_jobs() {
     program.wait_for_socket().await;
 
     let private = a_day_of_use(&program).await;
-    // The share has been applied, a job has run. What waits to be sent is sent at the end.
-    let signs = [
-        "tbg_mining_shares_total{status=\"accepted\"} 1",
-        "tbg_job_last_success_timestamp_seconds{task=\"audit_partitions\"}",
-    ];
-    let is_done = async || {
-        program.get("/metrics").await.is_ok_and(|(_, text)| signs.iter().all(|sign| text.contains(sign)))
-    };
-    assert!(until(is_done).await);
+    // A job has run. What waits to be sent is sent at the end.
+    let ran = ["tbg_job_last_success_timestamp_seconds{task=\"audit_partitions\"}"];
+    assert!(shows(&program, &ran).await);
     assert_eq!(program.stop().await, Some(0));
 
     let sent = received.lock().unwrap().clone();

@@ -6,12 +6,15 @@ use std::path::Path;
 use std::process::Stdio;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tbg_engine::PoolEvent;
 use tbg_engine::decode::decode_text;
+use tbg_tests::app::App;
+use tbg_tests::people::Person;
 use tbg_tests::program::{binary, until};
-use tbg_tests::{TestDb, server};
+use tbg_tests::{TestDb, TestRedis, at, server, share};
 use tokio::process::Command;
 
 /// The miner of most tests.
@@ -44,6 +47,27 @@ pub async fn named_user(db: &TestDb, name: &str) -> i64 {
 /// Unix seconds with six decimals, as the pool writes them.
 pub fn ts(instant: DateTime<Utc>) -> String {
     format!("{}.{:06}", instant.timestamp(), instant.timestamp_subsec_micros())
+}
+
+/// An accepted share to an address at an instant.
+pub fn share_at(address: &str, when: DateTime<Utc>, difficulty: f64) -> String {
+    share(address, "rig1", &ts(when), 1.0, difficulty, true)
+}
+
+/// A share of a person at an instant, and its batch is processed then.
+pub async fn mine(app: &App, person: &Person, when: &str, difficulty: f64) {
+    app.clock.set(at(when));
+    mine_late(app, person, when, difficulty).await;
+}
+
+/// A share of a person at an instant, processed at the app's time.
+pub async fn mine_late(app: &App, person: &Person, when: &str, difficulty: f64) {
+    app.feed(&[share_at(&person.address, at(when), difficulty)]).await;
+}
+
+/// What a user reads under `/api/v1`. Weeks pass in tests: the token is made at the app's time.
+pub async fn read(app: &App, user: i64, path: &str) -> Value {
+    app.get(&format!("/api/v1{path}"), Some(&app.token(user))).await.ok()
 }
 
 /// An envelope A of any event.
@@ -142,4 +166,11 @@ pub async fn tbg(args: &[&str], settings: &[(&str, &str)]) -> Ran {
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The same on a database and a Redis.
+pub async fn tbg_on(db: &TestDb, redis: &TestRedis, args: &[&str], settings: &[(&str, &str)]) -> Ran {
+    let (url, redis_url) = (db.url(), redis.server.url());
+    let places = [("TBG_DATABASE_URL", url.as_str()), ("TBG_REDIS_URL", redis_url.as_str())];
+    tbg(args, &[&places[..], settings].concat()).await
 }

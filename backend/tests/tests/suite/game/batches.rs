@@ -3,21 +3,19 @@
 use serde_json::json;
 use tbg_core::UserId;
 use tbg_tests::app::App;
+use tbg_tests::at;
 use tbg_tests::people::Person;
-use tbg_tests::{at, share};
 
-use super::{assert_sound, block, mine, read, xp};
-use crate::support::envelope;
+use super::{assert_sound, block, xp};
+use crate::support::{envelope, mine, read, share_at, ts};
 
+/// A best of a person without its share.
 fn best(person: &Person, when: &str, difficulty: f64) -> String {
     let data = format!(r#"{{"user":"{}","new_best":{difficulty}}}"#, person.address);
-    envelope("share_best_diff", &at(when).timestamp().to_string(), &data)
+    envelope("share_best_diff", &ts(at(when)), &data)
 }
 
-fn share_of(person: &Person, when: &str, difficulty: f64) -> String {
-    share(&person.address, "rig1", &at(when).timestamp().to_string(), 1024.0, difficulty, true)
-}
-
+/// A correction by an operator, consumed.
 async fn adjust(app: &App, person: &Person, amount: i32, reference: &str) {
     let done =
         tbg_gamification::adjust_xp(&app.db.pool, UserId(person.id), amount, reference, "a test").await;
@@ -32,10 +30,10 @@ async fn a_week_that_is_frozen_later_keeps_its_best() {
         let app = App::at(at("2026-04-06T12:00:05Z")).await;
         let person = app.miner(1).await;
         let mondays = ["2026-03-02", "2026-03-09", "2026-03-16", "2026-03-23"];
-        let mut lines: Vec<String> =
-            mondays.iter().map(|day| share_of(&person, &format!("{day}T12:00:00Z"), 1.0)).collect();
+        let share_on = |day: &str| share_at(&person.address, at(&format!("{day}T12:00:00Z")), 1.0);
+        let mut lines: Vec<String> = mondays.into_iter().map(share_on).collect();
         lines.push(best(&person, "2026-03-30T12:00:00Z", 5e6));
-        lines.push(share_of(&person, "2026-04-06T12:00:00Z", 1.0));
+        lines.push(share_on("2026-04-06"));
         if at_once {
             app.feed(&lines).await;
         } else {
@@ -66,14 +64,14 @@ async fn a_record_that_was_paid_is_not_paid_again_when_an_earlier_one_comes_late
 
     // In one batch the best moves to the week before, and from there to the week that was paid.
     app.feed(&[
-        share_of(&person, "2026-02-25T15:00:00Z", 4e6),
-        share_of(&person, "2026-03-02T13:00:00Z", 5e6),
+        share_at(&person.address, at("2026-02-25T15:00:00Z"), 4e6),
+        share_at(&person.address, at("2026-03-02T13:00:00Z"), 5e6),
     ])
     .await;
 
     assert_eq!((xp(&app, &person).await, app.db.number(paid).await), (585, 1));
     let told = "SELECT (SELECT count(*) FROM level_celebrations WHERE new_level = 3)
-        + (SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%level_up:3')";
+        + (SELECT count(*) FROM domain_outbox WHERE event_key LIKE 'Notify:%:level_up:3')";
     assert_eq!(app.db.number(told).await, 0, "no level was reached");
     assert_sound(&app).await;
 }
@@ -92,7 +90,7 @@ async fn a_day_whose_block_was_paid_is_not_paid_again_when_the_finder_is_known_l
     app.feed(&[block(&person.address, "2026-03-02T12:00:00Z", 900_020, "cc")]).await;
 
     assert_eq!(xp(&app, &person).await, 1_200);
-    let state = read(&app, &person, "/users/me/gamification").await;
+    let state = read(&app, person.id, "/users/me/gamification").await;
     assert_eq!(state["stats"]["blocks_found"], json!(3));
     assert_eq!(app.db.number("SELECT count(*) FROM level_celebrations WHERE new_level = 4").await, 0);
     assert_sound(&app).await;
@@ -102,17 +100,18 @@ async fn a_day_whose_block_was_paid_is_not_paid_again_when_the_finder_is_known_l
 async fn a_level_that_was_taken_away_is_reached_again_in_silence() {
     let app = App::at(at("2026-02-25T14:00:05Z")).await;
     let person = app.miner(1).await;
+    let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE 'Notify:%:level_up:%'";
     adjust(&app, &person, 650, "up").await;
+    assert_eq!(app.db.number(told).await, 2);
     adjust(&app, &person, -650, "down").await;
     // What remembers that it was told goes after a week.
-    super::change(&app, "DELETE FROM domain_outbox").await;
-    super::change(&app, "DELETE FROM notifications").await;
+    app.db.change("DELETE FROM domain_outbox").await;
+    app.db.change("DELETE FROM notifications").await;
 
     mine(&app, &person, "2026-02-25T14:00:00Z", 2e6).await;
     adjust(&app, &person, 650, "up-again").await;
 
     assert_eq!(xp(&app, &person).await, 750);
-    let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%level_up:%'";
     assert_eq!(app.db.number(told).await, 0);
     assert_eq!(app.db.number("SELECT count(*) FROM level_celebrations").await, 2);
 }

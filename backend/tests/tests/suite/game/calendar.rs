@@ -5,11 +5,12 @@ use tbg_tests::app::App;
 use tbg_tests::at;
 use tbg_tests::people::Person;
 
-use super::{assert_sound, mine, mine_late, read};
+use super::assert_sound;
+use crate::support::{mine, mine_late, read};
 
 /// Weeks of the calendar, newest first: name, shares, days with shares, whether a freeze bridges it.
 async fn weeks(app: &App, person: &Person) -> Vec<(String, i64, i64, bool)> {
-    let calendar = read(app, person, "/users/me/streak/calendar").await;
+    let calendar = read(app, person.id, "/users/me/streak/calendar").await;
     let week = |week: &Value| {
         (
             week["week_iso"].as_str().unwrap().to_owned(),
@@ -21,6 +22,7 @@ async fn weeks(app: &App, person: &Person) -> Vec<(String, i64, i64, bool)> {
     calendar["weeks"].as_array().unwrap().iter().map(week).collect()
 }
 
+/// What [`weeks`] says of one week.
 fn week(name: &str, shares: i64, days: i64, is_frozen: bool) -> (String, i64, i64, bool) {
     (name.to_owned(), shares, days, is_frozen)
 }
@@ -48,7 +50,7 @@ async fn a_streak_goes_over_a_leap_day_which_is_a_day_of_its_own() {
     ] {
         mine(&app, &person, when, difficulty).await;
     }
-    let leap_day = read(&app, &person, "/users/me/streak").await;
+    let leap_day = read(&app, person.id, "/users/me/streak").await;
     assert_eq!(
         (&leap_day["current_streak"], &leap_day["last_active_week"], &leap_day["days_active_this_week"]),
         (&json!(2), &json!("2028-W09"), &json!(2))
@@ -58,7 +60,7 @@ async fn a_streak_goes_over_a_leap_day_which_is_a_day_of_its_own() {
     for (when, difficulty) in [("2028-03-01T00:00:00Z", 5.0), ("2028-03-06T00:00:00Z", 4.0)] {
         mine(&app, &person, when, difficulty).await;
     }
-    let streak = read(&app, &person, "/users/me/streak").await;
+    let streak = read(&app, person.id, "/users/me/streak").await;
     assert_eq!(
         (&streak["current_streak"], &streak["streak_start_date"], &streak["expires_at"]),
         (&json!(3), &json!("2028-02-21"), &json!("2028-03-20T00:00:00Z"))
@@ -93,7 +95,7 @@ async fn example_11_a_streak_goes_over_the_53rd_week_into_the_new_year() {
     ] {
         mine(&app, &person, when, difficulty).await;
     }
-    let old_year = read(&app, &person, "/users/me/streak").await;
+    let old_year = read(&app, person.id, "/users/me/streak").await;
     assert_eq!(
         (&old_year["current_streak"], &old_year["last_active_week"], &old_year["days_active_this_week"]),
         (&json!(2), &json!("2026-W53"), &json!(3))
@@ -101,7 +103,7 @@ async fn example_11_a_streak_goes_over_the_53rd_week_into_the_new_year() {
     assert_eq!(old_year["expires_at"], "2027-01-11T00:00:00Z");
 
     mine(&app, &person, "2027-01-04T00:00:00Z", 5e6).await;
-    let new_year = read(&app, &person, "/users/me/streak").await;
+    let new_year = read(&app, person.id, "/users/me/streak").await;
     assert_eq!(
         (&new_year["current_streak"], &new_year["last_active_week"], &new_year["expires_at"]),
         (&json!(3), &json!("2027-W01"), &json!("2027-01-18T00:00:00Z"))
@@ -143,7 +145,7 @@ async fn a_freeze_bridges_the_53rd_week_until_a_late_share_fills_it() {
     );
 
     mine(&app, &person, "2027-01-05T12:00:00Z", 1.0).await;
-    let bridged = read(&app, &person, "/users/me/streak").await;
+    let bridged = read(&app, person.id, "/users/me/streak").await;
     assert_eq!((&bridged["current_streak"], &bridged["freezes_available"]), (&json!(5), &json!(0)));
     assert_eq!(
         weeks(&app, &person).await[..3],
@@ -151,7 +153,7 @@ async fn a_freeze_bridges_the_53rd_week_until_a_late_share_fills_it() {
     );
 
     mine_late(&app, &person, "2027-01-02T12:00:00Z", 1.0).await;
-    let filled = read(&app, &person, "/users/me/streak").await;
+    let filled = read(&app, person.id, "/users/me/streak").await;
     assert_eq!((&filled["current_streak"], &filled["freezes_available"]), (&json!(6), &json!(1)));
     assert_eq!(weeks(&app, &person).await[1], week("2026-W53", 1, 1, false));
     let both =

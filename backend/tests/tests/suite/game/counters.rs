@@ -9,10 +9,10 @@ use tbg_core::Clock as _;
 use tbg_core::consumer::Consumer;
 use tbg_gamification::GameEvents;
 use tbg_tests::app::App;
-use tbg_tests::{at, engine, share};
+use tbg_tests::{at, engine};
 
-use super::{change, emit, xp};
-use crate::support::decoded;
+use super::{counted, emit, xp};
+use crate::support::{decoded, share_at};
 
 /// While it is there, whoever grants experience learns at the commit that nothing is stored.
 const REFUSE: [&str; 2] = [
@@ -29,8 +29,7 @@ async fn what_is_rolled_back_and_done_again_counts_once() {
     let app = App::at(at("2026-03-02T12:00:05Z")).await;
     let person = app.miner(1).await;
     let now = app.clock.now();
-    let batch =
-        decoded(from_ref(&share(&person.address, "rig1", &now.timestamp().to_string(), 1.0, 1e6, true)));
+    let batch = decoded(from_ref(&share_at(&person.address, now, 1e6)));
     let lesson = json!({ "user_id": person.id, "lesson_id": "l", "title": "T", "completed_at": now });
     emit(&app, "LessonCompleted", Some(person.id), lesson).await;
     let (engine, mut conn) = (engine(), app.db.connect().await);
@@ -41,28 +40,24 @@ async fn what_is_rolled_back_and_done_again_counts_once() {
         let consumed = Consumer::new(app.db.pool.clone(), clock, app.bus.clone(), handler).drain().await;
         (applied.is_ok(), consumed.is_ok())
     };
-    let counted = || {
-        let text = shown.render();
+    let counts = || {
         [
             "xp_awarded_total{source=\"badge\"}",
             "xp_awarded_total{source=\"education\"}",
             "badges_awarded_total{badge_id=\"first_share\"}",
             "level_ups_total",
         ]
-        .map(|series| {
-            let start = format!("tbg_gamification_{series} ");
-            text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |value| value.parse().unwrap())
-        })
+        .map(|series| counted(&shown, series))
     };
 
     for sql in REFUSE {
-        change(&app, sql).await;
+        app.db.change(sql).await;
     }
     assert_eq!(both().await, (false, false));
-    assert_eq!(counted(), [0, 0, 0, 0]);
+    assert_eq!(counts(), [0, 0, 0, 0]);
 
-    change(&app, "DROP FUNCTION refuse CASCADE").await;
+    app.db.change("DROP FUNCTION refuse CASCADE").await;
     assert_eq!(both().await, (true, true));
-    assert_eq!(counted(), [100, 25, 1, 1]);
+    assert_eq!(counts(), [100, 25, 1, 1]);
     assert_eq!(xp(&app, &person).await, 125);
 }

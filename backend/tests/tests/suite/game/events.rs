@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 use tbg_core::Clock as _;
 use tbg_tests::app::App;
 use tbg_tests::at;
+use tbg_tests::program::until;
 
-use super::{assert_sound, emit, mine_late, read, report, xp};
+use super::{assert_sound, emit, report, xp};
+use crate::support::{mine_late, read};
 
 #[tokio::test]
 async fn examples_14_to_16_events_of_other_domains_count_once() {
@@ -35,7 +37,7 @@ async fn examples_14_to_16_events_of_other_domains_count_once() {
         report(&app, "LeaderboardWeekClosed", None, closed).await;
     }
     assert_eq!(xp(&app, &people[0]).await, 700);
-    let earned = read(&app, &people[0], "/users/me/badges").await;
+    let earned = read(&app, people[0].id, "/users/me/badges").await;
     assert_eq!(earned["total_earned"], 1);
     assert_eq!(
         earned["earned"][0]["metadata"],
@@ -100,11 +102,17 @@ async fn a_deleted_account_leaves_no_game() {
     let app = App::at(at("2026-02-25T14:00:05Z")).await;
     let person = app.miner(1).await;
     mine_late(&app, &person, "2026-02-25T14:00:00Z", 2e6).await;
+    let rows = "SELECT (SELECT count(*) FROM xp_ledger) AS xp, (SELECT count(*) FROM user_badges) AS badges,
+        (SELECT count(*) FROM user_gamification) AS state, (SELECT count(*) FROM streak_calendar) AS weeks,
+        (SELECT count(*) FROM level_celebrations) AS levels,
+        (SELECT count(*) FROM streak_celebrations) AS milestones";
+    let played = r#"{"xp": 2, "state": 1, "weeks": 1, "badges": 2, "levels": 1, "milestones": 1}"#;
+    assert_eq!(app.db.rows(rows).await, [played]);
+
     report(&app, "UserDeleted", Some(person.id), json!({ "user_id": person.id, "btc_address": null })).await;
-    let rows = "SELECT (SELECT count(*) FROM xp_ledger) + (SELECT count(*) FROM user_badges)
-        + (SELECT count(*) FROM user_gamification) + (SELECT count(*) FROM streak_calendar)
-        + (SELECT count(*) FROM level_celebrations) + (SELECT count(*) FROM streak_celebrations)";
-    assert_eq!(app.db.number(rows).await, 0);
+
+    let nothing = r#"{"xp": 0, "state": 0, "weeks": 0, "badges": 0, "levels": 0, "milestones": 0}"#;
+    assert_eq!(app.db.rows(rows).await, [nothing]);
 }
 
 #[tokio::test]
@@ -130,9 +138,7 @@ async fn a_batch_that_still_knows_a_deleted_user_leaves_nothing_of_them() {
         let waiting = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
                                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
             + (SELECT count(*) FROM domain_outbox WHERE topic = 'UserDeleted' AND done_at IS NOT NULL)";
-        while app.db.number(waiting).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        assert!(until(async || app.db.number(waiting).await > 0).await, "the deletion waits for its turn");
         batch.commit().await.unwrap();
     };
     tokio::join!(app.consume(), commit);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tbg_core::Clock as _;
 use tbg_core::jobs::Runner;
 use tbg_core::told::{self, Told};
-use tbg_gamification::JobParts;
 use tbg_tests::app::App;
-use tbg_tests::{at, share};
+use tbg_tests::at;
 
-use super::{assert_sound, change, mine_late, read, xp};
+use super::{assert_sound, counted, xp};
+use crate::support::{mine, mine_late, read, share_at};
 
 #[tokio::test]
 async fn the_end_of_a_week_is_told_once() {
@@ -19,10 +20,9 @@ async fn the_end_of_a_week_is_told_once() {
     for week in 0..4 {
         let monday = at("2026-03-02T12:00:00Z") + TimeDelta::weeks(week);
         app.clock.set(monday);
-        let ts = monday.timestamp().to_string();
-        let mut lines = vec![share(&frozen.address, "rig1", &ts, 1024.0, 1.0, true)];
+        let mut lines = vec![share_at(&frozen.address, monday, 1.0)];
         if week < 2 {
-            lines.push(share(&pair.address, "rig1", &ts, 1024.0, 1.0, true));
+            lines.push(share_at(&pair.address, monday, 1.0));
         }
         app.feed(&lines).await;
     }
@@ -48,27 +48,38 @@ async fn the_end_of_a_week_is_told_once() {
     }
     assert_eq!(count("streak_broken", pair.id).await, 1);
     // The other's last week was W13: W14 is bridged by its freeze, W15 ends it.
-    app.clock.set(at("2026-04-06T00:15:30Z"));
-    app.run_job("streak_week_close").await;
-    app.consume().await;
-    app.clock.set(at("2026-04-13T00:15:30Z"));
-    app.run_job("streak_week_close").await;
-    app.consume().await;
-    assert_eq!((count("streak_frozen", frozen.id).await, count("streak_broken", frozen.id).await), (1, 1));
+    for (monday, broken) in [("2026-04-06", 0), ("2026-04-13", 1)] {
+        app.clock.set(at(&format!("{monday}T00:15:30Z")));
+        for _ in 0..2 {
+            app.run_job("streak_week_close").await;
+            app.consume().await;
+        }
+        let told = (count("streak_frozen", frozen.id).await, count("streak_broken", frozen.id).await);
+        assert_eq!(told, (1, broken), "{monday}");
+    }
+    assert_eq!(count("streak_broken", pair.id).await, 1, "the weeks after are not told again");
     assert_eq!(app.db.number("SELECT count(*) FROM streak_calendar WHERE share_count = 0").await, 0);
 }
 
 #[tokio::test]
 async fn what_was_changed_by_hand_is_repaired_and_told() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let _on_this_thread = metrics::set_default_local_recorder(&recorder);
     let app = App::at(at("2026-02-25T14:00:05Z")).await;
     let person = app.miner(1).await;
     mine_late(&app, &person, "2026-02-25T14:00:00Z", 2e6).await;
-    change(&app, "UPDATE user_gamification SET total_xp = 5000, level = 5, current_streak = 9, longest_streak = 9, total_shares = 7").await;
+    let by_hand = "UPDATE user_gamification SET total_xp = 5000, level = 5, current_streak = 9,
+        longest_streak = 9, total_shares = 7";
+    app.db.change(by_hand).await;
 
     app.run_job("gamification_check").await;
 
+    for field in ["total_xp", "level", "streak", "total_shares"] {
+        assert_eq!(counted(&shown, &format!("drift_total{{field=\"{field}\"}}")), 1, "{field}");
+    }
     assert_eq!(xp(&app, &person).await, 100);
-    let streak = read(&app, &person, "/users/me/streak").await;
+    let streak = read(&app, person.id, "/users/me/streak").await;
     assert_eq!(streak["current_streak"], 1);
     assert_sound(&app).await;
 }
@@ -78,8 +89,7 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     let app = App::at(at("2026-03-02T12:00:00Z")).await;
     let person = app.miner(1).await;
     for monday in ["2026-03-02T12:00:00Z", "2026-03-09T12:00:00Z"] {
-        app.clock.set(at(monday));
-        mine_late(&app, &person, monday, 1.0).await;
+        mine(&app, &person, monday, 1.0).await;
     }
     let ingest_lags = async |seconds: f64| {
         let told = Told { ingest_lag_seconds: Some(seconds), ..Told::now(app.clock.now()) };
@@ -88,16 +98,9 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%streak_broken:%'";
 
     let runner = || {
-        let (pool, clock) = (app.db.pool.clone(), Arc::new(app.clock.clone()));
-        let parts = JobParts {
-            pool: pool.clone(),
-            clock: clock.clone(),
-            bus: app.bus.clone(),
-            redis: app.redis.manager(),
-        };
-        let mut jobs = tbg_gamification::jobs(&parts).unwrap();
+        let mut jobs = app.jobs();
         jobs.retain(|job| job.name() == "streak_week_close");
-        Runner::new(pool, clock, "one".to_owned(), jobs)
+        Runner::new(app.db.pool.clone(), Arc::new(app.clock.clone()), "one".to_owned(), jobs)
     };
 
     // Every five minutes it looks again; in between nothing of it runs, so that a process can end.
@@ -115,7 +118,7 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     }
 
     for sql in ["DELETE FROM domain_outbox", "DELETE FROM job_runs"] {
-        change(&app, sql).await;
+        app.db.change(sql).await;
     }
     let mut asking = runner();
     for (time, expected) in [("05:55:00", 0), ("06:00:00", 1)] {

@@ -7,7 +7,8 @@ use tbg_gamification::Granted;
 use tbg_tests::app::App;
 use tbg_tests::{at, share};
 
-use super::{assert_sound, mine, mine_late, read, report, xp};
+use super::{assert_sound, block, report, xp};
+use crate::support::{mine, mine_late, read, share_at};
 
 #[tokio::test]
 async fn examples_2_and_3_a_first_share_is_seen_everywhere() {
@@ -16,7 +17,7 @@ async fn examples_2_and_3_a_first_share_is_seen_everywhere() {
     mine_late(&app, &person, "2026-02-25T14:00:00Z", 1_500_000.0).await;
     mine_late(&app, &person, "2026-02-25T14:00:00Z", 1_500_000.0).await;
 
-    let state = read(&app, &person, "/users/me/gamification").await;
+    let state = read(&app, person.id, "/users/me/gamification").await;
     assert_eq!(
         state,
         json!({
@@ -30,20 +31,20 @@ async fn examples_2_and_3_a_first_share_is_seen_everywhere() {
             "stats": { "total_shares": 1, "blocks_found": 0, "best_difficulty": 1_500_000.0 },
         })
     );
-    let badges = read(&app, &person, "/users/me/badges").await;
+    let badges = read(&app, person.id, "/users/me/badges").await;
     assert_eq!(badges["earned"][0]["metadata"], json!({ "difficulty": "1,500,000" }), "{badges}");
     assert_eq!((&badges["total_earned"], &badges["total_available"]), (&json!(2), &json!(20)));
-    let levels = read(&app, &person, "/users/me/level-ups/pending").await;
+    let levels = read(&app, person.id, "/users/me/level-ups/pending").await;
     let level = &levels["celebrations"][0];
     assert_eq!((&level["old_level"], &level["new_title"]), (&json!(1), &json!("Curious Cat")));
-    let milestones = read(&app, &person, "/users/me/streak-milestones/pending").await;
+    let milestones = read(&app, person.id, "/users/me/streak-milestones/pending").await;
     assert_eq!(milestones["celebrations"][0]["milestone"], "First Week");
-    let history = read(&app, &person, "/users/me/xp/history").await;
+    let history = read(&app, person.id, "/users/me/xp/history").await;
     assert_eq!(history["entries"][0]["description"], "Earned badge: Million Club");
     assert_eq!(history["total"], 2);
-    let sources = read(&app, &person, "/gamification/xp/summary").await;
+    let sources = read(&app, person.id, "/gamification/xp/summary").await;
     assert_eq!(sources["by_source"], json!([{ "source": "badge", "amount": 100, "entries": 2 }]));
-    let reached = read(&app, &person, "/users/me/xp").await["levels_reached"].clone();
+    let reached = read(&app, person.id, "/users/me/xp").await["levels_reached"].clone();
     assert_eq!((&reached[0]["level"], &reached[1]["level"]), (&json!(1), &json!(2)));
     assert_sound(&app).await;
 }
@@ -56,12 +57,12 @@ async fn example_4_rejected_shares_earn_nothing() {
     app.feed(&[share(&person.address, "rig1", &ts, 1024.0, 5e9, false)]).await;
 
     assert_eq!(xp(&app, &person).await, 0);
-    assert_eq!(read(&app, &person, "/users/me/streak/calendar").await["weeks"], json!([]));
+    assert_eq!(read(&app, person.id, "/users/me/streak/calendar").await["weeks"], json!([]));
     assert_eq!(app.db.number("SELECT count(*) FROM user_gamification").await, 0, "reads make no rows");
 }
 
 #[tokio::test]
-async fn examples_8_to_10_and_12_a_streak_as_weeks_pass() {
+async fn examples_8_9_and_12_a_streak_as_weeks_pass() {
     let app = App::at(at("2026-03-02T12:00:00Z")).await;
     let person = app.miner(1).await;
     for when in
@@ -71,15 +72,23 @@ async fn examples_8_to_10_and_12_a_streak_as_weeks_pass() {
     }
     let mut seen = Vec::new();
     for day in ["2026-03-30", "2026-04-06", "2026-04-13"] {
-        app.clock.set(format!("{day}T00:00:00Z").parse().unwrap());
-        let streak = read(&app, &person, "/gamification/streak").await;
-        seen.push((streak["current_streak"].clone(), streak["freezes_available"].clone()));
+        app.clock.set(at(&format!("{day}T00:00:00Z")));
+        let streak = read(&app, person.id, "/gamification/streak").await;
+        seen.push(["current_streak", "freezes_available", "expires_at"].map(|name| streak[name].clone()));
     }
-    assert_eq!(seen, [(json!(4), json!(1)), (json!(4), json!(0)), (json!(0), json!(0))]);
+    let end = "2026-04-13T00:00:00Z";
+    assert_eq!(
+        seen,
+        [
+            [json!(4), json!(1), json!(end)],
+            [json!(4), json!(0), json!(end)],
+            [json!(0), json!(0), json!(null)]
+        ]
+    );
     // A freeze was spent on W14, also when W15 ended the streak.
     for (now, weeks) in [("2026-04-06T12:00:00Z", 4), ("2026-04-13T00:00:00Z", 5)] {
         app.clock.set(at(now));
-        let calendar = read(&app, &person, &format!("/users/me/streak/calendar?weeks={weeks}")).await;
+        let calendar = read(&app, person.id, &format!("/users/me/streak/calendar?weeks={weeks}")).await;
         let weeks: Vec<_> = calendar["weeks"]
             .as_array()
             .unwrap()
@@ -94,15 +103,42 @@ async fn examples_8_to_10_and_12_a_streak_as_weeks_pass() {
     }
 
     mine(&app, &person, "2026-04-13T12:00:00Z", 1.0).await;
-    let broken = read(&app, &person, "/users/me/streak").await;
+    let broken = read(&app, person.id, "/users/me/streak").await;
     assert_eq!((&broken["current_streak"], &broken["longest_streak"]), (&json!(1), &json!(4)));
     mine_late(&app, &person, "2026-04-01T12:00:00Z", 1.0).await;
-    let mended = read(&app, &person, "/users/me/streak").await;
+    let mended = read(&app, person.id, "/users/me/streak").await;
     assert_eq!((&mended["current_streak"], &mended["streak_start_date"]), (&json!(6), &json!("2026-03-02")));
     let paid =
         "SELECT count(*) FROM xp_ledger WHERE idempotency_key IN ('streak:1:2026-W14', 'streak:1:2026-W16')";
     assert_eq!(app.db.number(paid).await, 2);
     assert_sound(&app).await;
+}
+
+#[tokio::test]
+async fn example_10_two_freezes_bridge_two_weeks_and_no_third() {
+    for (day, streak) in [("2026-05-11", 9), ("2026-05-18", 1)] {
+        let app = App::at(at("2026-03-02T12:00:00Z")).await;
+        let person = app.miner(1).await;
+        for week in 0..8 {
+            let monday = at("2026-03-02T12:00:00Z") + TimeDelta::weeks(week);
+            mine(&app, &person, &monday.to_rfc3339(), 1.0).await;
+        }
+        app.clock.set(at("2026-05-17T23:59:59Z"));
+        let alive = read(&app, person.id, "/users/me/streak").await;
+        assert_eq!(
+            (&alive["current_streak"], &alive["freezes_available"], &alive["expires_at"]),
+            (&json!(8), &json!(0), &json!("2026-05-18T00:00:00Z"))
+        );
+
+        mine(&app, &person, &format!("{day}T12:00:00Z"), 1.0).await;
+        let after = read(&app, person.id, "/users/me/streak").await;
+        assert_eq!(
+            (&after["current_streak"], &after["freezes_available"]),
+            (&json!(streak), &json!(0)),
+            "{day}"
+        );
+        assert_sound(&app).await;
+    }
 }
 
 #[tokio::test]
@@ -113,8 +149,7 @@ async fn every_badge_can_be_earned() {
     // A year of weeks, then a million shares short of two, and difficulties.
     for week in 0..52 {
         app.clock.set(at("2025-01-06T12:00:00Z") + TimeDelta::weeks(week));
-        let ts = app.clock.now().timestamp().to_string();
-        app.feed(&[share(&person.address, "rig1", &ts, 1024.0, 1.0, true)]).await;
+        app.feed(&[share_at(&person.address, app.clock.now(), 1.0)]).await;
     }
     for (total, difficulty) in [(999, 2e6), (999_999, 2e12)] {
         sqlx::query("UPDATE user_gamification SET total_shares = $1")
@@ -123,18 +158,10 @@ async fn every_badge_can_be_earned() {
             .await
             .unwrap();
         app.clock.advance(TimeDelta::seconds(20));
-        let ts = app.clock.now().timestamp().to_string();
-        app.feed(&[share(&person.address, "rig1", &ts, 1024.0, difficulty, true)]).await;
+        app.feed(&[share_at(&person.address, app.clock.now(), difficulty)]).await;
     }
-    let block = format!(
-        r#"{{"region":"","event":"block_found","ts":{},"source":"hosted","data":{{"user":"{}","worker":"{}.rig1","height":900000,"hash":"{}","diff":3e12,"network_diff":1e12}}}}"#,
-        app.clock.now().timestamp(),
-        person.address,
-        person.address,
-        "00".repeat(32)
-    );
-    app.feed(&[block]).await;
     let now = app.clock.now();
+    app.feed(&[block(&person.address, &now.to_rfc3339(), 900_000, "00")]).await;
     for (topic, user, payload) in [
         (
             "LeaderboardWeekClosed",
@@ -203,13 +230,12 @@ async fn a_badge_is_on_the_socket_and_in_rest_and_in_the_feed() {
     let replica = app.serve().await;
     let mut socket = replica.open(&person.access).await;
     socket.subscribe("gamification").await;
-    let ts = (app.clock.now().timestamp() - 1).to_string();
 
-    app.feed(&[share(&person.address, "rig1", &ts, 1024.0, 2e9, true)]).await;
+    app.feed(&[share_at(&person.address, app.clock.now() - TimeDelta::seconds(1), 2e9)]).await;
 
     let first = socket.next_event("badge_earned").await;
     assert_eq!(first["data"]["badge_slug"], "first_share");
-    let earned = read(&app, &person, "/users/me/badges").await;
+    let earned = read(&app, person.id, "/users/me/badges").await;
     assert_eq!(earned["total_earned"], 3, "what is pushed is there");
     let level = socket.next_event("level_up").await;
     assert_eq!(

@@ -6,7 +6,8 @@ use tbg_core::Clock as _;
 use tbg_tests::app::App;
 use tbg_tests::at;
 
-use super::{mine_late, read, report};
+use super::emit;
+use crate::support::{mine_late, read};
 
 #[tokio::test]
 async fn example_17_percentages_are_of_those_who_count() {
@@ -42,10 +43,11 @@ async fn example_18_pages_of_the_ledger() {
         let done: DateTime<Utc> = app.clock.now();
         let payload =
             json!({ "user_id": person.id, "lesson_id": lesson, "title": "T", "completed_at": done });
-        report(&app, "LessonCompleted", Some(person.id), payload).await;
+        emit(&app, "LessonCompleted", Some(person.id), payload).await;
     }
+    app.consume().await;
     for (page, entries) in [(1, 50), (2, 1), (3, 0)] {
-        let answer = read(&app, &person, &format!("/users/me/xp/history?page={page}&per_page=50")).await;
+        let answer = read(&app, person.id, &format!("/users/me/xp/history?page={page}&per_page=50")).await;
         assert_eq!(answer["entries"].as_array().unwrap().len(), entries);
         assert_eq!((&answer["total"], &answer["page"]), (&json!(51), &json!(page)));
     }
@@ -76,7 +78,7 @@ async fn example_20_lists_and_acknowledgements() {
     assert_eq!(app.get("/api/v1/users/me/xp", None).await.status, 401);
 
     for kind in ["level-ups", "streak-milestones"] {
-        let pending = read(&app, &person, &format!("/users/me/{kind}/pending")).await;
+        let pending = read(&app, person.id, &format!("/users/me/{kind}/pending")).await;
         let id = pending["celebrations"][0]["celebration_id"].as_i64().unwrap();
         let path = format!("/api/v1/users/me/{kind}/{id}/ack");
         let strangers = app.ask("POST", &path, Some(&other.access), None).await;
@@ -88,7 +90,7 @@ async fn example_20_lists_and_acknowledgements() {
         let mut statuses = [a.status, b.status];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 404], "two devices, one acknowledgement");
-        let left = read(&app, &person, &format!("/users/me/{kind}/pending")).await;
+        let left = read(&app, person.id, &format!("/users/me/{kind}/pending")).await;
         assert_eq!(left["celebrations"], json!([]));
         let nonsense = format!("/api/v1/users/me/{kind}/x/ack");
         assert_eq!(app.post(&nonsense, Some(&person.access), json!({})).await.status, 422);

@@ -8,7 +8,8 @@ use tbg_tests::app::App;
 use tbg_tests::at;
 use tbg_tests::people::Person;
 
-use super::{block, change, mine, mine_late, report};
+use super::{block, report};
+use crate::support::{mine, mine_late};
 
 /// All that a rebuild answers for.
 async fn rows(app: &App) -> Vec<String> {
@@ -68,12 +69,13 @@ async fn what_is_lost_or_changed_comes_back_as_it_was() {
         .execute(&app.db.pool)
         .await
         .unwrap();
-    change(&app, "UPDATE user_gamification SET total_xp = 7, level = 9, level_title = 'x', badges_earned = 1,
+    let by_hand = "UPDATE user_gamification SET total_xp = 7, level = 9, level_title = 'x', badges_earned = 1,
         current_streak = 3, longest_streak = 70, streak_start_date = '2020-01-06', last_active_week = '2026-W02',
         freezes = 2, total_shares = 1, best_difficulty = 9e99, best_difficulty_week = '2026-W15', blocks_found = 77,
-        first_share_day = '2020-01-06', xp_entries = 0").await;
-    change(&app, "UPDATE streak_calendar SET is_frozen = NOT is_frozen WHERE NOT is_active").await;
-    change(&app, "UPDATE badge_stats SET total_earned = 99").await;
+        first_share_day = '2020-01-06', xp_entries = 0";
+    app.db.change(by_hand).await;
+    app.db.change("UPDATE streak_calendar SET is_frozen = NOT is_frozen WHERE NOT is_active").await;
+    app.db.change("UPDATE badge_stats SET total_earned = 99").await;
     assert_ne!(rows(&app).await, before);
 
     assert!(tbg_gamification::check(&app.db.pool, None).await.unwrap() > 0);
@@ -94,7 +96,7 @@ async fn frozen_weeks_without_a_row_come_back() {
     let person = app.miner(1).await;
     play(&app, &person).await;
     let before = rows(&app).await;
-    change(&app, "DELETE FROM streak_calendar WHERE NOT is_active").await;
+    app.db.change("DELETE FROM streak_calendar WHERE NOT is_active").await;
 
     assert_eq!(tbg_gamification::check(&app.db.pool, None).await.unwrap(), 1);
 

@@ -2,24 +2,22 @@
 //! the true ones unless they are called shown.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tbg_games::{Cycle, Waits};
 use tbg_tests::app::App;
 use tbg_tests::at;
 
-use super::{FIVE, best, watermark};
+use super::{SEAL, best_of, cycle_at_once, frozen, status, users_of_five, watermark};
 
-const SEAL: &str = "661ec9634bbcc5868972ccebe5b6e5489b89bf14c986cc9f59b6ae5d3b25d73e";
+/// The last share, if nobody mines after the week.
 const LAST_SHARE: &str = "2026-03-01T23:59:59.999999Z";
+
+/// When the last share is mined, if people go on.
+const TUESDAY: &str = "2026-03-03T00:00:00Z";
 
 /// The week of the five on its Sunday evening: the third's last share is not committed yet.
 async fn sunday_evening() -> App {
-    let app = App::at(at("2026-03-01T22:30:00Z")).await;
-    for (address, difficulty, time_us, shares) in FIVE {
-        let user = app.db.user(address).await;
-        if user != 3 {
-            let time = DateTime::from_timestamp_micros(time_us);
-            best(&app, Some(user), address, "2026-02-23", (difficulty, time, shares)).await;
-        }
+    let app = users_of_five("2026-03-01T22:30:00Z").await;
+    for user in [1, 2, 4, 5] {
+        best_of(&app, user).await;
     }
     app
 }
@@ -28,36 +26,24 @@ async fn sunday_evening() -> App {
 async fn ingest(app: &App, minute: DateTime<Utc>, last_share: DateTime<Utc>) {
     watermark(app, &minute.min(last_share).to_rfc3339()).await;
     if minute == at("2026-03-02T00:04:00Z") {
-        let (address, difficulty, time_us, shares) = FIVE[2];
-        let time = DateTime::from_timestamp_micros(time_us);
-        best(app, Some(3), address, "2026-02-23", (difficulty, time, shares)).await;
+        best_of(app, 3).await;
     }
 }
 
-async fn status(app: &App) -> String {
-    let row = sqlx::query_scalar("SELECT status FROM lottery_draws WHERE week_iso = '2026-W09'");
-    row.fetch_optional(&app.db.pool).await.unwrap().unwrap_or_default()
-}
-
-/// Runs the cycle of processes with these clocks at once.
-async fn run(cycle: &Cycle, minute: DateTime<Utc>, clocks: &[TimeDelta]) {
-    let runs = clocks.iter().map(|off| cycle.run(minute + *off, Waits::Kept));
-    for outcome in futures_util::future::join_all(runs).await {
-        // One of two that write at the same time may be told to try again.
-        if let Err(error) = outcome {
-            assert!(format!("{error:#}").contains("could not serialize"), "{error:#}");
-        }
-    }
+/// Runs the cycle of processes whose clocks are off by so much.
+async fn run(app: &App, minute: DateTime<Utc>, off: &[TimeDelta]) {
+    let clocks: Vec<DateTime<Utc>> = off.iter().map(|off| minute + *off).collect();
+    cycle_at_once(app, &clocks).await;
 }
 
 /// Lives through the end of the week minute by minute. Returns when it was frozen, and when it was drawn.
-async fn live(app: &App, last_share: &str, clocks: &[TimeDelta]) -> (String, String) {
-    let (cycle, last_share) = (app.cycle(), at(last_share));
+async fn live(app: &App, last_share: &str, off: &[TimeDelta]) -> (String, String) {
+    let last_share = at(last_share);
     let (mut frozen, mut drawn) = (String::new(), String::new());
     for minute in (0..230).map(|minute| at("2026-03-01T22:30:00Z") + TimeDelta::minutes(minute)) {
         app.clock.set(minute);
         ingest(app, minute, last_share).await;
-        run(&cycle, minute, clocks).await;
+        run(app, minute, off).await;
         let (status, now) = (status(app).await, minute.format("%a %H:%M").to_string());
         if status != "open" && !status.is_empty() && frozen.is_empty() {
             frozen.clone_from(&now);
@@ -73,23 +59,16 @@ async fn live(app: &App, last_share: &str, clocks: &[TimeDelta]) -> (String, Str
 
 /// Who is in the draw, with which number, and what it pays: all but its times.
 async fn who(app: &App) -> Vec<String> {
-    let mut rows = app.db.rows("SELECT * FROM lottery_entries ORDER BY leaf_index").await;
-    rows.extend(app.db.rows("SELECT * FROM lottery_tree_levels ORDER BY level").await);
-    rows.extend(
-        app.db
-            .rows(
-                "SELECT week_iso, week_start, week_end, total_participants, total_shares, sum_best_difficulty,
-                        winning_difficulty, winner_user_id, status, merkle_root, previous_seal, seal
-                 FROM lottery_draws WHERE week_iso = '2026-W09'",
-            )
-            .await,
-    );
-    rows.extend(
-        app.db
-            .rows("SELECT user_id, rank, best_difficulty, total_shares, xp_awarded, percentile FROM lottery_results ORDER BY rank")
-            .await,
-    );
-    rows.extend(app.db.rows("SELECT idempotency_key, amount FROM xp_ledger ORDER BY idempotency_key").await);
+    let mut rows = frozen(app).await;
+    for sql in [
+        "SELECT sum_best_difficulty, winning_difficulty, winner_user_id, status
+         FROM lottery_draws WHERE week_iso = '2026-W09'",
+        "SELECT user_id, rank, best_difficulty, total_shares, xp_awarded, percentile
+         FROM lottery_results ORDER BY rank",
+        "SELECT idempotency_key, amount FROM xp_ledger ORDER BY idempotency_key",
+    ] {
+        rows.extend(app.db.rows(sql).await);
+    }
     rows
 }
 
@@ -106,15 +85,13 @@ async fn assert_once(app: &App) {
     assert_eq!(app.db.rows(counts).await, [expected]);
 }
 
-/// Ahead: it looks at the week early and waits for its shares like any other. Behind: it only comes later.
-#[tokio::test]
-async fn a_clock_that_is_an_hour_off_changes_when_and_not_who() {
+/// The week is frozen and drawn at these times by a clock that is right, one that is an hour ahead and one that is
+/// an hour behind, and every time it is the same draw.
+async fn assert_same_draw(last_share: &str, [right, ahead, behind]: [(&str, &str); 3]) {
     let mut draws = Vec::new();
-    for (hours, frozen, drawn) in
-        [(0, "Mon 00:10", "Mon 00:15"), (1, "Mon 00:05", "Mon 00:10"), (-1, "Mon 01:10", "Mon 01:15")]
-    {
+    for (hours, (frozen, drawn)) in [(0, right), (1, ahead), (-1, behind)] {
         let app = sunday_evening().await;
-        let times = live(&app, "2026-03-03T00:00:00Z", &[TimeDelta::hours(hours)]).await;
+        let times = live(&app, last_share, &[TimeDelta::hours(hours)]).await;
         assert_eq!(times, (frozen.to_owned(), drawn.to_owned()), "{hours} h");
         assert_once(&app).await;
         draws.push(who(&app).await);
@@ -123,36 +100,36 @@ async fn a_clock_that_is_an_hour_off_changes_when_and_not_who() {
     assert_eq!(draws[0], draws[2], "an hour behind");
 }
 
+/// Ahead: it looks at the week early and waits for its shares like any other. Behind: it only comes later.
+#[tokio::test]
+async fn a_clock_that_is_an_hour_off_changes_when_and_not_who() {
+    let times = [("Mon 00:10", "Mon 00:15"), ("Mon 00:05", "Mon 00:10"), ("Mon 01:10", "Mon 01:15")];
+    assert_same_draw(TUESDAY, times).await;
+}
+
 /// The hour in which shares are waited for is as long as the clock is ahead: it ends no sooner than the grace.
 #[tokio::test]
 async fn a_clock_that_is_an_hour_off_waits_for_the_end_also_if_nobody_mines_after_it() {
-    let mut draws = Vec::new();
-    for (hours, frozen) in [(0, "Mon 01:10"), (1, "Mon 00:10"), (-1, "Mon 02:10")] {
-        let app = sunday_evening().await;
-        let times = live(&app, LAST_SHARE, &[TimeDelta::hours(hours)]).await;
-        assert_eq!(times.0, frozen, "{hours} h");
-        assert_once(&app).await;
-        draws.push(who(&app).await);
-    }
-    assert!(draws.iter().all(|draw| *draw == draws[0]));
+    let times = [("Mon 01:10", "Mon 01:15"), ("Mon 00:10", "Mon 00:15"), ("Mon 02:10", "Mon 02:15")];
+    assert_same_draw(LAST_SHARE, times).await;
 }
 
 #[tokio::test]
 async fn replicas_with_clocks_two_hours_apart_take_each_step_once() {
     let app = sunday_evening().await;
-    let times = live(&app, "2026-03-03T00:00:00Z", &[TimeDelta::hours(1), TimeDelta::hours(-1)]).await;
+    let times = live(&app, TUESDAY, &[TimeDelta::hours(1), TimeDelta::hours(-1)]).await;
     assert_eq!(times, ("Mon 00:05".to_owned(), "Mon 00:10".to_owned()), "whoever is ahead is first");
     // Whoever is behind sees the week end later, and finds it drawn.
-    let (before, cycle) = (who(&app).await, app.cycle());
+    let before = who(&app).await;
     for minute in (0..150).map(|minute| at("2026-03-02T00:11:00Z") + TimeDelta::minutes(minute)) {
-        run(&cycle, minute, &[TimeDelta::hours(-1), TimeDelta::hours(1)]).await;
+        run(&app, minute, &[TimeDelta::hours(-1), TimeDelta::hours(1)]).await;
     }
     app.consume().await;
     assert_once(&app).await;
     assert_eq!(who(&app).await, before);
 
     let alone = sunday_evening().await;
-    live(&alone, "2026-03-03T00:00:00Z", &[TimeDelta::zero()]).await;
+    live(&alone, TUESDAY, &[TimeDelta::zero()]).await;
     assert_eq!(before, who(&alone).await, "as one with the right clock draws it");
 }
 
@@ -163,7 +140,7 @@ async fn what_a_clock_ahead_has_frozen_a_clock_behind_draws() {
     for minute in ["00:04", "00:05"] {
         let minute = at(&format!("2026-03-02T{minute}:00Z"));
         ingest(&app, minute, minute).await;
-        run(&app.cycle(), minute, &[TimeDelta::hours(1)]).await;
+        run(&app, minute, &[TimeDelta::hours(1)]).await;
     }
     assert_eq!(status(&app).await, "processing");
     let shown = app.db.rows("SELECT frozen_at FROM lottery_draws WHERE status = 'processing'").await;
@@ -172,7 +149,7 @@ async fn what_a_clock_ahead_has_frozen_a_clock_behind_draws() {
     // It dies; the other shows an hour less than the truth.
     for (minute, expected) in [("00:10", "processing"), ("02:09", "processing"), ("02:10", "completed")] {
         let minute = at(&format!("2026-03-02T{minute}:00Z"));
-        run(&app.cycle(), minute, &[TimeDelta::hours(-1)]).await;
+        run(&app, minute, &[TimeDelta::hours(-1)]).await;
         assert_eq!(status(&app).await, expected, "{minute}");
     }
     app.consume().await;

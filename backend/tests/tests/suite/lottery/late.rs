@@ -1,13 +1,12 @@
 //! Shares at the edge of a week and after its freeze (contract `games.md` §2.5, example 9).
 
 use serde_json::json;
-use tbg_games::rules::proof::verify;
 use tbg_tests::app::App;
+use tbg_tests::at;
 use tbg_tests::people::Person;
-use tbg_tests::{at, share};
 
-use super::{get, read};
-use crate::support::ts;
+use super::{cycle_at, frozen, get, proofs, status};
+use crate::support::{mine, mine_late, read};
 
 const LAST_INSTANT: &str = "2026-03-01T23:59:59.999999Z";
 const FIRST_INSTANT: &str = "2026-03-02T00:00:00.000000Z";
@@ -15,12 +14,7 @@ const FIRST_INSTANT: &str = "2026-03-02T00:00:00.000000Z";
 /// A share of an instant, committed at another.
 async fn commit(app: &App, person: &Person, committed: &str, when: &str, best: f64) {
     app.clock.set(at(committed));
-    app.feed(&[share(&person.address, "rig1", &ts(at(when)), 1.0, best, true)]).await;
-}
-
-async fn run_at(app: &App, when: &str) {
-    app.clock.set(at(when));
-    app.run_job("lottery_cycle").await;
+    mine_late(app, person, when, best).await;
 }
 
 /// Best and shares that a week shows.
@@ -29,20 +23,12 @@ async fn week(app: &App, person: &Person, week: &str) -> (f64, i64) {
     (shown["best_difficulty"].as_f64().unwrap(), shown["total_shares"].as_i64().unwrap())
 }
 
-/// All that a freeze leaves, and a draw of it.
-async fn frozen(app: &App) -> Vec<String> {
-    let mut rows = app.db.rows("SELECT * FROM lottery_entries ORDER BY leaf_index").await;
-    rows.extend(app.db.rows("SELECT * FROM lottery_tree_levels ORDER BY level").await);
-    rows.extend(app.db.rows("SELECT seal, total_participants, total_shares FROM lottery_draws WHERE week_iso = '2026-W09'").await);
-    rows
-}
-
 /// Two who mined on Sunday evening, the second ahead.
 async fn two() -> (App, Person, Person) {
     let app = App::at(at("2026-03-01T23:00:00Z")).await;
     let (one, two) = (app.miner(1).await, app.miner(2).await);
-    commit(&app, &one, "2026-03-01T23:00:00Z", "2026-03-01T23:00:00Z", 1000.0).await;
-    commit(&app, &two, "2026-03-01T23:00:00Z", "2026-03-01T23:00:00Z", 2000.0).await;
+    mine(&app, &one, "2026-03-01T23:00:00Z", 1000.0).await;
+    mine(&app, &two, "2026-03-01T23:00:00Z", 2000.0).await;
     (app, one, two)
 }
 
@@ -53,7 +39,7 @@ async fn example_9_the_last_microsecond_of_a_week_counts_until_the_freeze() {
     commit(&app, &two, "2026-03-02T00:09:30Z", FIRST_INSTANT, 9000.0).await;
     commit(&app, &two, "2026-03-02T00:10:00Z", "2026-03-02T00:09:59Z", 10.0).await;
 
-    run_at(&app, "2026-03-02T00:10:30Z").await;
+    cycle_at(&app, "2026-03-02T00:10:30Z").await;
     let entries = app
         .db
         .rows(
@@ -67,7 +53,7 @@ async fn example_9_the_last_microsecond_of_a_week_counts_until_the_freeze() {
             r#"{"user_id": 2, "best_time": "2026-03-01T23:00:00+00:00", "total_shares": 1, "best_difficulty": 2000}"#,
         ]
     );
-    run_at(&app, "2026-03-02T00:15:30Z").await;
+    cycle_at(&app, "2026-03-02T00:15:30Z").await;
 
     let drawn = get(&app, "/lottery/results/2026-W09").await;
     assert_eq!((&drawn["draw"]["winner_user_id"], &drawn["draw"]["total_shares"]), (&json!(1), &json!(3)));
@@ -84,7 +70,8 @@ async fn example_9_a_share_that_comes_after_the_freeze_raises_bests_and_no_draw(
     let (app, one, two) = two().await;
     let third = app.miner(3).await;
     commit(&app, &two, "2026-03-02T00:10:00Z", "2026-03-02T00:09:59Z", 10.0).await;
-    run_at(&app, "2026-03-02T00:10:30Z").await;
+    cycle_at(&app, "2026-03-02T00:10:30Z").await;
+    assert_eq!(status(&app).await, "processing");
     let before = frozen(&app).await;
 
     // Of one who has an entry, and of one who has none.
@@ -92,7 +79,7 @@ async fn example_9_a_share_that_comes_after_the_freeze_raises_bests_and_no_draw(
     commit(&app, &third, "2026-03-02T00:11:30Z", LAST_INSTANT, 7000.0).await;
     assert_eq!(frozen(&app).await, before);
     assert_eq!(week(&app, &one, "2026-W09").await, (8000.0, 2), "until the draw the week is as it is mined");
-    run_at(&app, "2026-03-02T00:15:30Z").await;
+    cycle_at(&app, "2026-03-02T00:15:30Z").await;
     commit(&app, &one, "2026-03-02T00:20:00Z", "2026-03-01T23:59:58Z", 8500.0).await;
     app.consume().await;
 
@@ -114,9 +101,7 @@ async fn example_9_a_share_that_comes_after_the_freeze_raises_bests_and_no_draw(
         drawn["results"].as_array().unwrap().iter().map(|entry| entry["user_id"].as_i64().unwrap()).collect();
     assert_eq!(order, [2, 1]);
     assert_eq!(week(&app, &one, "2026-W09").await, (1000.0, 1), "a drawn week shows what was drawn");
-    let proof = app.get("/api/v1/lottery/proofs/2026-W09/me", Some(&app.token(one.id))).await;
-    assert!(verify(proof.text.as_bytes()).unwrap().ok);
-    assert_eq!(proof.json["best_difficulty"], 1000.0);
+    assert_eq!(proofs::own(&app, one.id, "2026-W09").await["best_difficulty"], 1000.0);
     let none = app.get("/api/v1/lottery/proofs/2026-W09/me", Some(&app.token(third.id))).await;
     assert_eq!(none.outcome(), (404, "LOTTERY_ENTRY_NOT_FOUND"));
     let prizes = "SELECT count(*) FROM xp_ledger WHERE source = 'competition'";

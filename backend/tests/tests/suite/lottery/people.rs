@@ -3,20 +3,47 @@
 use serde_json::{Value, json};
 use tbg_games::rules::proof::verify;
 use tbg_tests::app::App;
-use tbg_tests::{at, share};
+use tbg_tests::at;
 
-use super::{MONDAY, draw_on, five, get, proofs, read};
+use super::{MONDAY, assert_sound, draw_on, five, get, proofs};
+use crate::support::{mine_late, read};
+
+#[tokio::test]
+async fn example_20_a_winner_who_hides_is_anonymous_to_others() {
+    let app = five().await;
+    app.db
+        .change("INSERT INTO user_settings (user_id, privacy) VALUES (5, '{\"showOnLeaderboard\": false}')")
+        .await;
+    let replica = app.serve().await;
+    let (mut winner, mut other) = (replica.open(&app.token(5)).await, replica.open(&app.token(1)).await);
+    winner.subscribe("dashboard").await;
+    other.subscribe("dashboard").await;
+    draw_on(&app, MONDAY).await;
+    let (won, lost) = (winner.next_event("lottery_drawn").await, other.next_event("lottery_drawn").await);
+    assert_eq!((&won["data"]["winner"], &won["data"]["is_winner"]), (&json!("Anonymous"), &json!(true)));
+    assert_eq!((&lost["data"]["winner"], &lost["data"]["is_winner"]), (&json!("Anonymous"), &json!(false)));
+    for told in [&won, &lost] {
+        assert!(told["data"].get("user_id").is_none(), "{told}");
+    }
+    let seen = read(&app, 1, "/lottery/results").await;
+    assert_eq!(
+        (&seen["top_10"][0]["user_id"], &seen["top_10"][0]["user_name"]),
+        (&json!(0), &json!("Anonymous"))
+    );
+    assert!(seen["draw"]["winner_user_id"].is_null());
+    let own = read(&app, 5, "/lottery/results").await;
+    assert_eq!((&own["your_result"]["user_id"], &own["your_result"]["rank"]), (&json!(5), &json!(1)));
+}
 
 #[tokio::test]
 async fn example_20_no_answer_names_a_winner_who_hides() {
     for privacy in [r#"{"showOnLeaderboard": false}"#, r#"{"publicProfile": false}"#] {
         let app = five().await;
-        sqlx::query(
-            "UPDATE users SET display_name = 'Hidden', display_name_normalized = 'hidden' WHERE id = 5",
-        )
-        .execute(&app.db.pool)
-        .await
-        .unwrap();
+        app.db
+            .change(
+                "UPDATE users SET display_name = 'Hidden', display_name_normalized = 'hidden' WHERE id = 5",
+            )
+            .await;
         sqlx::query("INSERT INTO user_settings (user_id, privacy) VALUES (5, $1::JSONB)")
             .bind(privacy)
             .execute(&app.db.pool)
@@ -54,8 +81,7 @@ async fn example_20_no_answer_names_a_winner_who_hides() {
 async fn a_winner_who_leaves_the_boards_later_leaves_the_feed() {
     let app = App::at(at("2026-02-25T12:00:00Z")).await;
     let person = app.miner(1).await;
-    let ts = at("2026-02-25T11:59:00Z").timestamp().to_string();
-    app.feed(&[share(&person.address, "rig1", &ts, 1.0, 5e6, true)]).await;
+    mine_late(&app, &person, "2026-02-25T11:59:00Z", 5e6).await;
     draw_on(&app, MONDAY).await;
     let seen = "SELECT count(*) FROM activity_feed WHERE event_type = 'competition' AND is_global";
     assert_eq!(app.db.number(seen).await, 1);
@@ -72,9 +98,8 @@ async fn a_winner_who_leaves_the_boards_later_leaves_the_feed() {
 async fn example_22_a_deleted_account_leaves_file_and_root_as_they_were() {
     let app = App::at(at("2026-02-25T12:00:00Z")).await;
     let (person, other) = (app.miner(1).await, app.miner(2).await);
-    let ts = at("2026-02-25T11:59:00Z").timestamp().to_string();
-    let best = |address: &str, best: f64| share(address, "rig1", &ts, 1.0, best, true);
-    app.feed(&[best(&person.address, 5e6), best(&other.address, 4e6)]).await;
+    mine_late(&app, &person, "2026-02-25T11:59:00Z", 5e6).await;
+    mine_late(&app, &other, "2026-02-25T11:59:00Z", 4e6).await;
     draw_on(&app, MONDAY).await;
     let path = "/api/v1/lottery/proofs/2026-W09";
     let (file, seal) =
@@ -107,6 +132,5 @@ async fn example_22_a_deleted_account_leaves_file_and_root_as_they_were() {
     assert_ne!(again.id, person.id);
     let none = app.get(&format!("{path}/me"), Some(&again.access)).await;
     assert_eq!(none.outcome(), (404, "LOTTERY_ENTRY_NOT_FOUND"));
-    let (_, wrong) = tbg_games::check(&app.db.pool).await.unwrap();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_sound(&app, 1).await;
 }

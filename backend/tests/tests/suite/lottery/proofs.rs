@@ -5,10 +5,22 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tbg_core::UserId;
 use tbg_games::rules::proof::verify;
+use tbg_tests::app::App;
 use tbg_tests::program::binary;
 use tokio::io::AsyncWriteExt as _;
 
 use super::drawn;
+
+/// A user's own proof of a week, which verifies without us.
+pub(super) async fn own(app: &App, user: i64, week: &str) -> Value {
+    let path = format!("/api/v1/lottery/proofs/{week}/me");
+    let proof = app.get(&path, Some(&app.token(user))).await;
+    assert_eq!(proof.status, 200, "{}", proof.text);
+    let report = verify(proof.text.as_bytes()).expect("a proof");
+    assert_eq!((report.ok, report.commitment_ok, report.week_iso), (true, Some(true), week.to_owned()));
+    assert_eq!(proof.json["entries_count"], report.entries);
+    proof.json
+}
 
 /// `tbg lottery verify -` on a text: exit code and report.
 pub(super) async fn verified(text: &str) -> (Option<i32>, Value) {

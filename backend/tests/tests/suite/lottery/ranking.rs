@@ -3,32 +3,32 @@
 use serde_json::{Value, json};
 use tbg_core::{Clock as _, UserId};
 use tbg_tests::app::App;
+use tbg_tests::at;
 use tbg_tests::people::Person;
-use tbg_tests::{at, share};
 
-use super::read;
+use crate::support::{mine_late, read};
+
+const JUST_NOW: &str = "2026-02-25T11:59:55Z";
 
 /// Two who mined: the second is ahead.
 async fn two() -> (App, Person, Person) {
     let app = App::at(at("2026-02-25T12:00:00Z")).await;
     let (person, other) = (app.miner(1).await, app.miner(2).await);
-    mine(&app, &person, 4e9).await;
-    mine(&app, &other, 5e9).await;
+    mine_late(&app, &person, JUST_NOW, 4e9).await;
+    mine_late(&app, &other, JUST_NOW, 5e9).await;
     (app, person, other)
 }
 
-async fn mine(app: &App, person: &Person, best: f64) {
-    let ts = (app.clock.now().timestamp() - 5).to_string();
-    app.feed(&[share(&person.address, "rig1", &ts, 512.0, best, true)]).await;
-}
-
+/// Rank and participants as the week shows them; the lottery says the same.
 async fn standing(app: &App, person: &Person) -> (Value, Value) {
     let week = read(app, person.id, "/games/weekly").await;
     let lottery = read(app, person.id, "/lottery/current").await;
     assert_eq!(week["weekly_rank"], lottery["your_rank"]);
+    assert_eq!(week["total_participants"], lottery["total_participants"]);
     (week["weekly_rank"].clone(), week["total_participants"].clone())
 }
 
+/// Redis starts again with nothing.
 async fn forget_all(app: &App) {
     let mut redis = app.redis.manager();
     redis::cmd("FLUSHALL").query_async::<()>(&mut redis).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_ranking_that_redis_forgot_is_made_by_whoever_misses_it() {
 
     // Who mines first after the loss is not the only one; nor does somebody without shares see nobody.
     forget_all(&app).await;
-    mine(&app, &other, 6e9).await;
+    mine_late(&app, &other, JUST_NOW, 6e9).await;
     assert_eq!(standing(&app, &other).await, (json!(1), json!(2)));
     forget_all(&app).await;
     let guest = app.miner(3).await;

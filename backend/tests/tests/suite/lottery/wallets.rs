@@ -4,12 +4,12 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tbg_bitcoin::{AddressType, Network};
-use tbg_games::rules::proof::verify;
 use tbg_tests::app::App;
+use tbg_tests::at;
 use tbg_tests::people::{Person, address_of, wallet};
-use tbg_tests::{at, share};
 
-use super::{MONDAY, draw_on, read};
+use super::{MONDAY, assert_sound, draw_on, proofs};
+use crate::support::{read, share_at};
 
 const TUESDAY: &str = "2026-02-24T12:00:00Z";
 const WEDNESDAY: &str = "2026-02-25T12:00:00Z";
@@ -20,8 +20,7 @@ const FRIDAY: &str = "2026-02-27T12:00:00Z";
 async fn mine(app: &App, address: &str, when: &str, shares: u8, best: f64) {
     app.clock.set(at(when));
     let line = |before: u8| {
-        let ts = (at(when) - TimeDelta::minutes(before.into())).timestamp().to_string();
-        share(address, "rig1", &ts, 1.0, best - f64::from(before), true)
+        share_at(address, at(when) - TimeDelta::minutes(before.into()), best - f64::from(before))
     };
     app.feed(&(0..shares).rev().map(line).collect::<Vec<_>>()).await;
 }
@@ -66,6 +65,11 @@ async fn type_second_in(app: &App) -> String {
     address
 }
 
+/// The rival's entry.
+fn rival() -> (i64, String, f64, i64) {
+    (2, address_of(&wallet(9)), 60.0, 3)
+}
+
 /// All entries, the best first: user, address, best, shares.
 async fn entries(app: &App) -> Vec<(i64, String, f64, i64)> {
     sqlx::query_as(
@@ -88,15 +92,12 @@ fn numbers(week: &Value) -> (f64, &str, i64, i64) {
 
 /// The person's own proof says this, and verifies without us.
 async fn assert_proof(app: &App, person: &Person, address: &str, best: f64, shares: i64, rank: i64) {
-    let proof = app.get("/api/v1/lottery/proofs/2026-W09/me", Some(&app.token(person.id))).await;
-    let said = &proof.json;
-    assert_eq!((proof.status, &said["btc_address"]), (200, &json!(address)), "{}", proof.text);
+    let said = proofs::own(app, person.id, "2026-W09").await;
+    assert_eq!((&said["btc_address"], &said["entries_count"]), (&json!(address), &json!(2)));
     assert_eq!(
         (&said["best_difficulty"], &said["total_shares"], &said["rank"]),
         (&json!(best), &json!(shares), &json!(rank))
     );
-    let report = verify(proof.text.as_bytes()).unwrap();
-    assert_eq!((report.ok, report.commitment_ok, report.entries), (true, Some(true), 2));
 }
 
 /// XP, level, streak, and shares and days of the running week.
@@ -127,10 +128,7 @@ async fn example_12_a_proven_second_wallet_with_the_better_share_is_the_entry() 
     assert_eq!(game_of(&app, &person).await, [100, 2, 1, 15, 2]);
 
     draw_on(&app, MONDAY).await;
-    assert_eq!(
-        entries(&app).await,
-        [(person.id, second.clone(), 80.0, 15), (2, address_of(&wallet(9)), 60.0, 3)]
-    );
+    assert_eq!(entries(&app).await, [(person.id, second.clone(), 80.0, 15), rival()]);
     assert_proof(&app, &person, &second, 80.0, 15, 1).await;
     let drawn = read(&app, person.id, "/games/weekly?week=2026-W09").await;
     assert_eq!((numbers(&drawn), &drawn["status"]), ((80.0, FRIDAY, 15, 1), &json!("completed")));
@@ -138,13 +136,12 @@ async fn example_12_a_proven_second_wallet_with_the_better_share_is_the_entry() 
     assert_eq!(game_of(&app, &person).await, [200, 2, 1, 15, 0]);
     let history = read(&app, person.id, "/games/history").await;
     assert_eq!((&history["total"], &history["weeks"][0]["xp_awarded"]), (&json!(1), &json!(100)));
-    let once = "SELECT (SELECT count(*) FROM level_celebrations WHERE user_id = 1)
-        + (SELECT count(*) FROM streak_celebrations WHERE user_id = 1)
-        + (SELECT count(*) FROM streak_calendar WHERE user_id = 1)
-        + (SELECT count(*) FROM xp_ledger WHERE user_id = 1 AND source = 'competition')";
-    assert_eq!(app.db.number(once).await, 4, "one level, one milestone, one week, one prize");
-    let (_, wrong) = tbg_games::check(&app.db.pool).await.unwrap();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    let once = "SELECT (SELECT count(*) FROM level_celebrations WHERE user_id = 1) AS levels,
+        (SELECT count(*) FROM streak_celebrations WHERE user_id = 1) AS milestones,
+        (SELECT count(*) FROM streak_calendar WHERE user_id = 1) AS weeks,
+        (SELECT count(*) FROM xp_ledger WHERE user_id = 1 AND source = 'competition') AS prizes";
+    assert_eq!(app.db.rows(once).await, [r#"{"weeks": 1, "levels": 1, "prizes": 1, "milestones": 1}"#]);
+    assert_sound(&app, 1).await;
 }
 
 #[tokio::test]
@@ -160,10 +157,7 @@ async fn the_first_wallet_stays_the_entry_if_its_share_is_the_better_one() {
 
     draw_on(&app, MONDAY).await;
     let first = person.address.clone();
-    assert_eq!(
-        entries(&app).await,
-        [(person.id, first.clone(), 80.0, 15), (2, address_of(&wallet(9)), 60.0, 3)]
-    );
+    assert_eq!(entries(&app).await, [(person.id, first.clone(), 80.0, 15), rival()]);
     assert_proof(&app, &person, &first, 80.0, 15, 1).await;
     let drawn = read(&app, person.id, "/games/weekly?week=2026-W09").await;
     assert_eq!(numbers(&drawn), (80.0, TUESDAY, 15, 1));
@@ -220,7 +214,6 @@ async fn what_an_address_mined_before_it_was_typed_in_is_in_no_draw() {
     type_second_in(&app).await;
 
     draw_on(&app, MONDAY).await;
-    let rival = (2, address_of(&wallet(9)), 60.0, 3);
-    assert_eq!(entries(&app).await, [rival, (person.id, person.address.clone(), 50.0, 10)]);
+    assert_eq!(entries(&app).await, [rival(), (person.id, person.address.clone(), 50.0, 10)]);
     assert_proof(&app, &person, &person.address, 50.0, 10, 2).await;
 }
