@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use flate2::read::GzDecoder;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use tbg_web::Routes;
@@ -90,7 +91,8 @@ async fn the_documentation_page_needs_no_other_host() -> anyhow::Result<()> {
     let page = get(&service, "/docs/").await?;
     assert_eq!(page.status, 200);
     assert!(page.header("content-type").starts_with("text/html"));
-    let html = str::from_utf8(&page.body)?;
+    assert_eq!(page.header("content-encoding"), "gzip");
+    let html = std::io::read_to_string(GzDecoder::new(&*page.body))?;
     assert!(html.contains("<script"));
     assert!(!html.contains("http://") && !html.contains("https://"));
 
