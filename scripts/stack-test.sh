@@ -296,10 +296,11 @@ in_db "SELECT pg_switch_wal()" >/dev/null || true
 wait_until 30 archived || true
 check "the write-ahead log is archived" "$(in_db "SELECT archived_count || ' archived, ' || failed_count || ' failed' FROM pg_stat_archiver")" archived
 # By name: without one, it would wait for 03:00 on a Sunday.
-dump=$(docker exec "$(container backup)" /backup.sh dump 2>&1 | tail -n 1 || true)
-check "the backup service makes its dump" "$dump" grep -q '^/backups/.*\.dump$' <<<"$dump"
-base=$(docker exec "$(container backup)" /backup.sh base 2>&1 | tail -n 1 || true)
-check "and its base backup" "$base" grep -q '^/backups/base-' <<<"$base"
+# The path comes on standard output, words on standard error; Docker does not keep their order.
+dump=$(docker exec "$(container backup)" /backup.sh dump 2>&1 | tail -n 2 || true)
+check "the backup service makes its dump" "${dump//$'\n'/, }" grep -q '^/backups/.*\.dump$' <<<"$dump"
+base=$(docker exec "$(container backup)" /backup.sh base 2>&1 | tail -n 2 || true)
+check "and its base backup" "${base//$'\n'/, }" grep -q '^/backups/base-' <<<"$base"
 powers=$(in_db "SELECT string_agg(DISTINCT usename, ' ') FROM pg_stat_activity WHERE application_name IS NOT NULL AND datname = 'tbg' AND usename LIKE 'tbg%'")
 check "the program is no owner of its tables" "logins: $powers" eval '[[ " $powers " == *" tbg_service "* && $powers != *owner* ]]'
 targets() { docker exec "$(container prometheus)" promtool query instant http://localhost:9090 "$1" 2>/dev/null | sed -nE 's/.*=> ([0-9]+) .*/\1/p' || true; }
