@@ -1,13 +1,17 @@
 //! What must hold after a seed, as SQL over the whole database.
 
 /// What must not depend on crashes, nor on how events are cut into batches. Without ids and times of processing; without
-/// notices, which tell of a batch what it ends with. The day of the first share pays for itself (`first_share`), every
-/// other day as such (`daily_share`), and first is which is seen first: what must agree is the days that are paid.
+/// notices, which tell of a batch what it ends with.
+///
+/// Two rules of gamification.md §4.1 go by what is seen first. The day of the first share pays for itself
+/// (`first_share`), every other day as such (`daily_share`): what must agree is the days that are paid. A record pays
+/// for its week if the best until then is of an earlier one (`personal_best`): a late record that comes after a better
+/// one of a later week pays nothing, so of these the sums, and what follows from a sum, are left to [`INVARIANTS`].
 pub const COMPARED: [(&str, &str); 10] = [
     (
         "xp_ledger",
         "SELECT user_id, amount, source, source_id, idempotency_key FROM xp_ledger
-         WHERE NOT starts_with(idempotency_key, 'daily_share:') ORDER BY idempotency_key",
+         WHERE NOT starts_with(idempotency_key, 'daily_share:') AND source <> 'personal_best' ORDER BY idempotency_key",
     ),
     (
         "the days that are paid",
@@ -21,7 +25,8 @@ pub const COMPARED: [(&str, &str); 10] = [
     ),
     (
         "user_gamification",
-        "SELECT g.*, NULL AS updated_at, NULL AS first_share_day FROM user_gamification g ORDER BY user_id",
+        "SELECT g.*, NULL AS updated_at, NULL AS first_share_day, NULL AS total_xp, NULL AS level, NULL AS level_title,
+             NULL AS xp_entries FROM user_gamification g ORDER BY user_id",
     ),
     ("streak_calendar", "SELECT * FROM streak_calendar ORDER BY user_id, week_iso"),
     (
@@ -49,7 +54,7 @@ pub const COMPARED: [(&str, &str); 10] = [
 ];
 
 /// Each counts what must not be.
-pub const INVARIANTS: [(&str, &str); 8] = [
+pub const INVARIANTS: [(&str, &str); 9] = [
     (
         "sums of experience that differ",
         "SELECT count(*) FROM user_gamification g WHERE total_xp <> (SELECT coalesce(sum(amount), 0) FROM xp_ledger l WHERE l.user_id = g.user_id)",
@@ -71,6 +76,12 @@ pub const INVARIANTS: [(&str, &str); 8] = [
         "shares paid although the week was not active",
         "SELECT count(*) FROM xp_ledger l WHERE source = 'streak' AND NOT EXISTS
              (SELECT FROM streak_calendar c WHERE c.user_id = l.user_id AND c.is_active AND l.source_id = 'streak-' || c.week_iso)",
+    ),
+    (
+        "records paid in a week that beats no earlier one",
+        "SELECT count(*) FROM xp_ledger x JOIN streak_calendar c ON c.user_id = x.user_id AND x.source_id = 'best-' || c.week_iso
+         WHERE x.source = 'personal_best' AND NOT EXISTS
+             (SELECT FROM streak_calendar e WHERE e.user_id = c.user_id AND e.week_iso < c.week_iso AND e.best_diff > 0)",
     ),
     (
         "results that were not paid once",

@@ -150,6 +150,28 @@ fn example_5_a_record_pays_once_a_week_and_never_in_the_first() {
     assert_eq!(paid, [0, 0, 0, 50, 50, 50, 100]);
 }
 
+/// §4.1 asks for a best that was set in an earlier week: which it is, depends on what has been seen until then.
+#[test]
+fn a_late_record_pays_nothing_once_a_later_week_has_set_one() {
+    let (old, late, newer) =
+        (("2026-02-16T00:00:00Z", 1.0), ("2026-02-23T00:00:00Z", 3.0), ("2026-03-02T00:00:00Z", 2.0));
+    let paid = |order: [(&str, f64); 3]| {
+        let mut course = Course::new();
+        for (when, difficulty) in order {
+            course.share(when, difficulty);
+        }
+        assert_eq!(
+            course.player.best_week,
+            IsoWeek::parse("2026-W09"),
+            "the best itself is the same in any order"
+        );
+        let keys = course.keys().into_iter().filter(|key| key.starts_with("personal_best:"));
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(paid([old, late, newer]), ["personal_best:1:2026-W09"]);
+    assert_eq!(paid([old, newer, late]), ["personal_best:1:2026-W10"]);
+}
+
 /// 5,760 shares of each day of a week, four a minute.
 fn always_on(course: &mut Course, week: IsoWeek) {
     let monday = week.monday().and_time(chrono::NaiveTime::MIN).and_utc();
