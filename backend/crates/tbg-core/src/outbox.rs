@@ -298,48 +298,77 @@ impl DomainEvent {
 /// The consumers that run; events for the others wait for their domain.
 pub const CONSUMERS: &[&str] = &["games", "gamification", "mining", "social"];
 
+/// Events as they are written: an array per column, and who consumes which.
+#[derive(Default)]
+pub struct Rows {
+    topics: Vec<&'static str>,
+    keys: Vec<String>,
+    users: Vec<Option<i64>>,
+    payloads: Vec<String>,
+    numbers: Vec<i64>,
+    consumers: Vec<&'static str>,
+}
+
+impl Rows {
+    /// The rows of events.
+    ///
+    /// # Errors
+    /// When an event cannot be serialised.
+    pub fn of(events: &[DomainEvent]) -> Result<Self, sqlx::Error> {
+        let mut rows = Self::default();
+        for (number, event) in (1_i64..).zip(events) {
+            rows.topics.push(event.topic());
+            rows.keys.push(event.key());
+            rows.users.push(event.user_id().map(|user| user.0));
+            let payload = serde_json::to_string(event);
+            rows.payloads.push(payload.map_err(|error| sqlx::Error::Encode(Box::new(error)))?);
+            for consumer in event.consumers() {
+                rows.numbers.push(number);
+                rows.consumers.push(*consumer);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Writes them in one statement. An event that is already there is skipped.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn write(&self, conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
+        if self.topics.is_empty() {
+            return Ok(0);
+        }
+        // A payload is sent and parsed once, however many consume it.
+        let done = sqlx::query!(
+            "WITH event AS MATERIALIZED (
+                 SELECT number, topic, key, user_id, payload::JSONB AS payload
+                 FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[]) WITH ORDINALITY
+                      AS e (topic, key, user_id, payload, number)
+             )
+             INSERT INTO domain_outbox (topic, event_key, consumer, user_id, payload)
+             SELECT e.topic, e.key, c.consumer, e.user_id, e.payload
+             FROM unnest($5::BIGINT[], $6::TEXT[]) AS c (number, consumer) JOIN event e USING (number)
+             ORDER BY number, consumer
+             ON CONFLICT (event_key, consumer) DO NOTHING",
+            &self.topics as &[&str],
+            &self.keys,
+            &self.users as &[Option<i64>],
+            &self.payloads,
+            &self.numbers,
+            &self.consumers as &[&str]
+        )
+        .execute(conn)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
 /// Writes events for all their consumers in one statement. An event that is already there is skipped.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When an event cannot be serialised or the database does not answer.
 pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u64, sqlx::Error> {
-    if events.is_empty() {
-        return Ok(0);
-    }
-    let (mut topics, mut keys, mut users, mut payloads) = (vec![], vec![], vec![], vec![]);
-    let (mut numbers, mut consumers) = (vec![], vec![]);
-    for (number, event) in (1_i64..).zip(events) {
-        topics.push(event.topic());
-        keys.push(event.key());
-        users.push(event.user_id().map(|user| user.0));
-        payloads.push(serde_json::to_string(event).map_err(|error| sqlx::Error::Encode(Box::new(error)))?);
-        for consumer in event.consumers() {
-            numbers.push(number);
-            consumers.push(*consumer);
-        }
-    }
-    // A payload is sent and parsed once, however many consume it.
-    let done = sqlx::query!(
-        "WITH event AS MATERIALIZED (
-             SELECT number, topic, key, user_id, payload::JSONB AS payload
-             FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[]) WITH ORDINALITY
-                  AS e (topic, key, user_id, payload, number)
-         )
-         INSERT INTO domain_outbox (topic, event_key, consumer, user_id, payload)
-         SELECT e.topic, e.key, c.consumer, e.user_id, e.payload
-         FROM unnest($5::BIGINT[], $6::TEXT[]) AS c (number, consumer) JOIN event e USING (number)
-         ORDER BY number, consumer
-         ON CONFLICT (event_key, consumer) DO NOTHING",
-        &topics as &[&str],
-        &keys,
-        &users as &[Option<i64>],
-        &payloads,
-        &numbers,
-        &consumers as &[&str]
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    Rows::of(events)?.write(conn).await
 }
 
 /// An event as its consumer reads it.

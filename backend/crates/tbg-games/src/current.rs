@@ -4,7 +4,7 @@
 use sqlx::PgPool;
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
-use tbg_web::{ApiError, Gather};
+use tbg_web::{ApiError, Gather, in_order};
 
 use crate::live::{Ranking, Standing};
 use crate::store::{self, WeekRow};
@@ -27,6 +27,7 @@ async fn load(
 ) -> Result<Vec<Option<(WeekRow, Standing)>>, ApiError> {
     let (users, mondays): (Vec<_>, Vec<_>) = asked.iter().map(|(user, week)| (user.0, week.monday())).unzip();
     let rows = store::current_weeks(pool, &users, &mondays).await?;
+    let rows = in_order(asked.len(), rows, |row| row.place);
     let best = |row: &Option<WeekRow>| row.as_ref().and_then(|row| row.live().best).unwrap_or(0.0);
     let asked: Vec<_> =
         asked.iter().zip(&rows).map(|((user, week), row)| (*week, *user, best(row))).collect();

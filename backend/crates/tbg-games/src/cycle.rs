@@ -359,7 +359,7 @@ async fn draw_now(
     let winner = rows.first().map(|first| (UserId(first.user_id), first.best_difficulty));
     let sum_best: f64 = rows.iter().map(|row| row.best_difficulty).sum();
     store::set_completed(conn, draw.id, winner, sum_best, now).await?;
-    write_events(conn, draw, &rows, now).await?;
+    write_events(conn, draw, Arc::new(rows), now).await?;
     let week = IsoWeek::of_day(draw.week_start);
     let details = json!({ "week": week.to_string(), "n": count, "winner": winner.map(|(user, _)| user) });
     let entry = AuditEntry::new(Action::LotteryDrawn, "lottery").on(week.to_string()).details(details);
@@ -391,38 +391,58 @@ pub(crate) fn row_entry(row: &EntryRow) -> Entry {
     }
 }
 
-/// Tells other domains the results, [`EVENT_CHUNK`] in an event; of an empty draw one event without results.
+/// Tells other domains the results, [`EVENT_CHUNK`] in an event; of an empty draw one event without results. While
+/// some are written, the next are made.
 async fn write_events(
     conn: &mut PgConnection,
     draw: &DrawState,
-    ranked: &[EntryRow],
+    ranked: Arc<Vec<EntryRow>>,
     drawn_at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    let week_iso = IsoWeek::of_day(draw.week_start).to_string();
-    let total_participants = i32::try_from(ranked.len()).unwrap_or(i32::MAX);
-    let event = |chunk: usize| DomainEvent::LotteryDrawn {
-        draw_id: draw.id,
-        week_iso: week_iso.clone(),
-        week_end: end_of(draw.week_start),
-        drawn_at,
-        total_participants,
-        results: (chunk * EVENT_CHUNK..ranked.len().min((chunk + 1) * EVENT_CHUNK))
-            .filter_map(|place| result(ranked, place))
-            .map(|row| LotteryResult {
-                user_id: row.entry.user_id,
-                rank: row.rank,
-                percentile: percentile(row.rank.into(), total_participants.into()),
-                xp: row.xp,
-            })
-            .collect(),
-        chunk,
+) -> anyhow::Result<()> {
+    let chunks = ranked.len().div_ceil(EVENT_CHUNK).max(1);
+    let (draw_id, monday) = (draw.id, draw.week_start);
+    let make = |from: usize| {
+        let ranked = Arc::clone(&ranked);
+        spawn_blocking(move || {
+            let some = from..chunks.min(from + EVENTS_AT_ONCE);
+            let events: Vec<_> = some.map(|chunk| drawn(draw_id, monday, drawn_at, &ranked, chunk)).collect();
+            outbox::Rows::of(&events)
+        })
     };
-    let chunks: Vec<usize> = (0..ranked.len().div_ceil(EVENT_CHUNK).max(1)).collect();
-    for some in chunks.chunks(EVENTS_AT_ONCE) {
-        let events: Vec<DomainEvent> = some.iter().map(|chunk| event(*chunk)).collect();
-        outbox::write(conn, &events).await?;
+    let mut next = make(0);
+    for from in (0..chunks).step_by(EVENTS_AT_ONCE) {
+        let rows = mem::replace(&mut next, make(from + EVENTS_AT_ONCE)).await??;
+        rows.write(conn).await?;
     }
     Ok(())
+}
+
+/// The event of one chunk of results.
+fn drawn(
+    draw_id: i64,
+    monday: NaiveDate,
+    drawn_at: DateTime<Utc>,
+    ranked: &[EntryRow],
+    chunk: usize,
+) -> DomainEvent {
+    let total_participants = i32::try_from(ranked.len()).unwrap_or(i32::MAX);
+    let results = (chunk * EVENT_CHUNK..ranked.len().min((chunk + 1) * EVENT_CHUNK))
+        .filter_map(|place| result(ranked, place))
+        .map(|row| LotteryResult {
+            user_id: row.entry.user_id,
+            rank: row.rank,
+            percentile: percentile(row.rank.into(), total_participants.into()),
+            xp: row.xp,
+        });
+    DomainEvent::LotteryDrawn {
+        draw_id,
+        week_iso: IsoWeek::of_day(monday).to_string(),
+        week_end: end_of(monday),
+        drawn_at,
+        total_participants,
+        results: results.collect(),
+        chunk,
+    }
 }
 
 /// The feed and the sockets.

@@ -20,6 +20,7 @@ mod operator;
 mod reactor;
 mod routes;
 mod rules;
+mod states;
 mod store;
 mod tell;
 
@@ -37,6 +38,7 @@ pub use crate::consumer::GameEvents;
 pub use crate::jobs::{JobParts, check, jobs, keep_statistics};
 pub use crate::operator::{GRANTABLE, Granted, adjust_xp, grant_badge, parse_reference};
 pub use crate::reactor::GameReactor;
+use crate::states::States;
 use crate::store::{BadgeRow, Earner};
 
 /// How old the catalogue's statistics and the newest earners may be.
@@ -66,6 +68,7 @@ pub struct Inner {
     pool: PgPool,
     redis: Redis,
     clock: Arc<dyn Clock>,
+    states: States,
     badges: Cache<(), Arc<Vec<BadgeRow>>>,
     earners: Cache<i32, Arc<Vec<Earner>>>,
 }
@@ -84,6 +87,7 @@ impl Game {
     pub fn new(parts: Parts) -> Self {
         let ttl = if parts.caches { BADGES_TTL } else { Duration::ZERO };
         Self(Arc::new(Inner {
+            states: states::gather(parts.pool.clone()),
             pool: parts.pool,
             redis: parts.redis,
             clock: parts.clock,

@@ -71,6 +71,18 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 }
 
+/// Rows of many questions as the answers to them, one for each: a row says which question it answers, from 1 on.
+pub fn in_order<A>(questions: usize, rows: Vec<A>, place: impl Fn(&A) -> i64) -> Vec<Option<A>> {
+    let mut answers: Vec<Option<A>> = (0..questions).map(|_| None).collect();
+    for row in rows {
+        let slot = usize::try_from(place(&row) - 1).ok().and_then(|place| answers.get_mut(place));
+        if let Some(slot) = slot {
+            *slot = Some(row);
+        }
+    }
+    answers
+}
+
 /// Tells everybody their answer, or what went wrong. Whoever has left meanwhile is not told.
 fn tell<A>(listeners: Vec<oneshot::Sender<Result<A, ApiError>>>, answers: Result<Vec<A>, ApiError>) {
     match answers {
@@ -114,6 +126,12 @@ mod tests {
         let sizes = sizes.lock().unwrap().clone();
         assert_eq!(sizes.iter().sum::<usize>(), 1_000);
         assert!(sizes.len() < 100 && sizes.iter().all(|size| *size <= TOGETHER), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_question_without_a_row_has_no_answer() {
+        let rows = vec![(3, "c"), (1, "a")];
+        assert_eq!(in_order(4, rows, |row| row.0), [Some((1, "a")), None, Some((3, "c")), None]);
     }
 
     #[tokio::test]

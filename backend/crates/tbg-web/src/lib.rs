@@ -60,7 +60,7 @@ pub use crate::client::{Origin, Peer};
 pub use crate::cors::Origins;
 pub use crate::error::{ApiError, ErrorBody, ErrorCode, FieldError, FieldErrorKind};
 pub use crate::extract::{Body, Int, NoBody, OptionalBody, Patch, Prose, Query, Text, present};
-pub use crate::gather::Gather;
+pub use crate::gather::{Gather, in_order};
 pub use crate::http_metrics::HTTP_LATENCY_BUCKETS_SECONDS;
 pub use crate::layers::{MAX_BODY_BYTES, REQUEST_DEADLINE};
 pub use crate::page::{Page, Pagination, cursor};

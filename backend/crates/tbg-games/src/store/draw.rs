@@ -131,8 +131,8 @@ pub(crate) fn entrants(
         r#"SELECT w.user_id AS "user_id!", w.btc_address AS "btc_address: Box<str>", w.best_difficulty,
                   coalesce(w.best_share_time, $2) AS "best_time!", w.total_shares
            FROM weekly_best_diff w
-           JOIN users u ON u.id = w.user_id AND NOT u.is_banned AND NOT u.is_test AND u.deleted_at IS NULL
-           WHERE w.week_start = $1 AND w.best_difficulty > 0 AND w.best_difficulty < 'Infinity'
+           WHERE w.week_start = $1 AND w.user_id IS NOT NULL AND w.best_difficulty > 0 AND w.best_difficulty < 'Infinity'
+             AND NOT EXISTS (SELECT FROM users u WHERE u.id = w.user_id AND (u.is_banned OR u.is_test OR u.deleted_at IS NOT NULL))
            ORDER BY w.user_id"#,
         week_start,
         last_instant

@@ -95,17 +95,17 @@ pub(crate) async fn past_week(
     .await
 }
 
-/// The same of weeks that run, which every dashboard asks for: for many users at once, in the order of the questions;
-/// none for a user who does not exist. Such a week has no draw yet, and who wants the network's difficulty finds it
+/// The same of weeks that run, which every dashboard asks for: for many users at once; none for a
+/// user who does not exist. Such a week has no draw yet, and who wants the network's difficulty finds it
 /// in Redis.
 pub(crate) async fn current_weeks(
     pool: &PgPool,
     users: &[i64],
     mondays: &[NaiveDate],
-) -> Result<Vec<Option<WeekRow>>, sqlx::Error> {
+) -> Result<Vec<WeekRow>, sqlx::Error> {
     // The arrays come from a query of their own, so that no plan depends on how many were asked this time: one is
     // made and kept.
-    let rows = sqlx::query_as!(
+    sqlx::query_as!(
         WeekRow,
         r#"SELECT q.place AS "place!", u.display_name, u.btc_address AS "btc_address?", coalesce(weeks.bests, '{}') AS "bests!",
                   coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
@@ -137,15 +137,7 @@ pub(crate) async fn current_weeks(
         mondays
     )
     .fetch_all(pool)
-    .await?;
-    let mut weeks: Vec<Option<WeekRow>> = users.iter().map(|_| None).collect();
-    for row in rows {
-        let slot = usize::try_from(row.place - 1).ok().and_then(|place| weeks.get_mut(place));
-        if let Some(slot) = slot {
-            *slot = Some(row);
-        }
-    }
-    Ok(weeks)
+    .await
 }
 
 /// The network's difficulty as the pool last reported it.

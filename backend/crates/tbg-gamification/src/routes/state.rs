@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::Game;
-use crate::store::{self, StateRow};
+use crate::store::StateRow;
 
 /// Experience and level.
 #[derive(Serialize, ToSchema)]
@@ -103,10 +103,11 @@ impl Streak {
     }
 }
 
-/// The caller's row, by one statement.
+/// The caller's row.
 pub(crate) async fn row(game: &Game, user: UserId) -> Result<StateRow, ApiError> {
-    let week = IsoWeek::of(game.clock.now()).to_string();
-    store::state(&game.pool, user, &week)
+    let week = IsoWeek::of(game.clock.now());
+    game.states
+        .ask((user, week))
         .await?
         .ok_or_else(|| ApiError::new(ErrorCode::UserNotFound, "User not found"))
 }

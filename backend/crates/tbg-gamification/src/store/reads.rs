@@ -96,6 +96,8 @@ pub(crate) async fn earned(pool: &PgPool, user: UserId) -> Result<(Vec<EarnedRow
 
 /// Where a user stands.
 pub(crate) struct StateRow {
+    /// Which of the questions it answers, from 1.
+    pub place: i64,
     /// When the account was made.
     pub created_at: DateTime<Utc>,
     pub total_xp: i64,
@@ -116,30 +118,38 @@ pub(crate) struct StateRow {
     pub reached: Vec<DateTime<Utc>>,
 }
 
-/// The state of a user; the defaults of one without a row.
-pub(crate) async fn state(pool: &PgPool, user: UserId, week: &str) -> Result<Option<StateRow>, sqlx::Error> {
+/// The states of many users; the defaults of one without a row, none for a user who does not exist.
+pub(crate) async fn states(
+    pool: &PgPool,
+    users: &[i64],
+    weeks: &[String],
+) -> Result<Vec<StateRow>, sqlx::Error> {
+    // The arrays come from a query of their own, so that no plan depends on how many were asked this time: one is
+    // made and kept.
     sqlx::query_as!(
         StateRow,
-        r#"SELECT u.created_at, coalesce(g.total_xp, 0) AS "total_xp!", coalesce(g.badges_earned, 0) AS "badges_earned!",
+        r#"SELECT q.place AS "place!", u.created_at, coalesce(g.total_xp, 0) AS "total_xp!",
+                  coalesce(g.badges_earned, 0) AS "badges_earned!",
                   coalesce(g.current_streak, 0) AS "current_streak!", coalesce(g.longest_streak, 0) AS "longest_streak!",
                   g.streak_start_date AS "streak_start_date?", g.last_active_week AS "last_active_week?",
                   coalesce(g.freezes, 0::SMALLINT) AS "freezes!", coalesce(g.total_shares, 0) AS "total_shares!",
                   coalesce(g.best_difficulty, 0) AS "best_difficulty!", coalesce(g.blocks_found, 0) AS "blocks_found!",
-                  coalesce((SELECT active_days FROM streak_calendar c WHERE c.user_id = u.id AND c.week_iso = $2),
+                  coalesce((SELECT active_days FROM streak_calendar c WHERE c.user_id = q.user_id AND c.week_iso = q.week),
                            0::SMALLINT) AS "active_days!",
                   (SELECT count(*) FROM badge_definitions WHERE is_active) AS "badges_total!",
                   levels.levels AS "levels!", levels.reached AS "reached!"
-           FROM users u LEFT JOIN user_gamification g ON g.user_id = u.id
+           FROM ROWS FROM (unnest((SELECT $1::BIGINT[])), unnest((SELECT $2::TEXT[]))) WITH ORDINALITY AS q (user_id, week, place)
+           JOIN users u ON u.id = q.user_id
+           LEFT JOIN user_gamification g ON g.user_id = q.user_id
            CROSS JOIN LATERAL (
                SELECT coalesce(array_agg(new_level ORDER BY new_level), '{}') AS levels,
                       coalesce(array_agg(created_at ORDER BY new_level), '{}') AS reached
-               FROM level_celebrations l WHERE l.user_id = u.id
-           ) levels
-           WHERE u.id = $1"#,
-        user.0,
-        week
+               FROM level_celebrations l WHERE l.user_id = q.user_id
+           ) levels"#,
+        users,
+        weeks
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await
 }
 
