@@ -1,12 +1,12 @@
 //! The live ranking of a week in Redis: a copy that a job, or whoever misses it, makes from `weekly_best_diff`
 //! (contract `games.md` §6). While Redis is away a process answers from a copy of its own, as old as the job's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use redis::{RedisResult, Value, from_redis_value};
+use redis::{FromRedisValue, RedisResult, Value, from_redis_value};
 use sqlx::PgPool;
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
@@ -81,8 +81,10 @@ impl RankingCopy {
 /// Who is asked for: in which week, and their best of it by the tables.
 pub(crate) type Asked = (IsoWeek, UserId, f64);
 
-/// For each of them: members, the scores of [`MADE`] and of the user, members above.
-const ANSWERS_EACH: usize = 3;
+/// The next answer of a pipeline; one that lacks is nil.
+fn next<T: FromRedisValue>(answers: &mut impl Iterator<Item = Value>) -> RedisResult<T> {
+    Ok(from_redis_value(answers.next().unwrap_or(Value::Nil))?)
+}
 
 fn key(week: IsoWeek) -> String {
     format!("lottery:live:{week}")
@@ -136,27 +138,41 @@ impl Ranking {
     async fn ask(&self, asked: &[Asked]) -> RedisResult<(Vec<Standing>, BTreeSet<IsoWeek>)> {
         let mut pipe = redis::pipe();
         pipe.get("network:difficulty");
-        for (week, user, best) in asked {
-            let key = key(*week);
-            pipe.zcard(&key).cmd("ZMSCORE").arg(&key).arg(MADE).arg(user.0);
-            pipe.zcount(&key, format!("({best}"), "+inf");
+        let mut weeks = BTreeMap::<IsoWeek, Vec<(usize, UserId, f64)>>::new();
+        for (place, (week, user, best)) in asked.iter().enumerate() {
+            weeks.entry(*week).or_default().push((place, *user, *best));
         }
-        let mut answers: Vec<Value> = pipe.query_async(&mut self.asking.clone()).await?;
-        let rest = answers.split_off(1.min(answers.len()));
-        let network = answers.pop().map(from_redis_value::<Option<String>>).transpose()?.flatten();
+        for (week, users) in &weeks {
+            let key = key(*week);
+            pipe.zcard(&key).cmd("ZMSCORE").arg(&key).arg(MADE);
+            for (_, user, _) in users {
+                pipe.arg(user.0);
+            }
+            for (_, _, best) in users {
+                pipe.zcount(&key, format!("({best}"), "+inf");
+            }
+        }
+        let answers: Vec<Value> = pipe.query_async(&mut self.asking.clone()).await?;
+        let mut answers = answers.into_iter();
+        let network: Option<String> = next(&mut answers)?;
         let network_difficulty =
             network.and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0);
-        let (mut standings, mut forgotten) = (Vec::with_capacity(asked.len()), BTreeSet::new());
-        for ((week, _, best), answers) in asked.iter().zip(rest.chunks_exact(ANSWERS_EACH)) {
-            let (members, (made, score), above): (i64, (Option<f64>, Option<f64>), i64) =
-                from_redis_value(Value::Array(answers.to_vec()))?;
-            standings.push(Standing {
-                rank: if score.is_some() && *best > 0.0 { above + 1 } else { 0 },
-                participants: members - i64::from(made.is_some()),
-                network_difficulty,
-            });
-            if made.is_none() {
-                forgotten.insert(*week);
+        let (mut standings, mut forgotten) = (vec![Standing::default(); asked.len()], BTreeSet::new());
+        for (week, users) in weeks {
+            let (members, scores): (i64, Vec<Option<f64>>) = (next(&mut answers)?, next(&mut answers)?);
+            let is_made = scores.first().is_some_and(Option::is_some);
+            for ((place, _, best), score) in users.iter().zip(scores.iter().skip(1)) {
+                let above: i64 = next(&mut answers)?;
+                if let Some(standing) = standings.get_mut(*place) {
+                    *standing = Standing {
+                        rank: if score.is_some() && *best > 0.0 { above + 1 } else { 0 },
+                        participants: members - i64::from(is_made),
+                        network_difficulty,
+                    };
+                }
+            }
+            if !is_made {
+                forgotten.insert(week);
             }
         }
         Ok((standings, forgotten))

@@ -1,20 +1,25 @@
 //! What many ask at once, answered together.
 //!
-//! While questions are being answered, those that come wait; then one statement and one round trip answer all of
-//! them. A question that comes alone is asked at once. So a hot read costs the database a share of a statement when
+//! While questions are being answered, those that come wait for a moment; then one statement and one round trip
+//! answer all of them. A question that comes alone is asked at once. So a hot read costs the database a share of a statement when
 //! there are many of them, and nobody sees a row that is older than their question: nothing is kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 
 /// Questions that are answered together at most.
 const TOGETHER: usize = 64;
-/// Groups of questions that are on their way at once.
-const GROUPS: usize = 2;
+/// Groups of questions that are on their way at once, at most.
+const GROUPS: usize = 4;
+/// How long the next group waits for the one before: what comes meanwhile goes with it. A group that takes longer
+/// holds nobody up.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Questions that may wait; whoever comes then waits to be let in.
 const WAITING: usize = 1_024;
 
@@ -50,10 +55,11 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                 let (questions, listeners): (_, Vec<_>) =
                     group.into_iter().map(|Asked { question, answer }| (question, answer)).unzip();
                 let load = Arc::clone(&load);
-                tokio::spawn(async move {
+                let told = tokio::spawn(async move {
                     let _turn = turn;
                     tell(listeners, load(questions).await);
                 });
+                let _late = timeout(PATIENCE, told).await;
             }
         });
         Self { questions }
@@ -132,6 +138,23 @@ mod tests {
     fn a_question_without_a_row_has_no_answer() {
         let rows = vec![(3, "c"), (1, "a")];
         assert_eq!(in_order(4, rows, |row| row.0), [Some((1, "a")), None, Some((3, "c")), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_takes_long_holds_the_next_up_for_a_moment_only() {
+        let slow = Gather::new(|numbers: Vec<u32>| async move {
+            if numbers.contains(&13) {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            Ok(numbers)
+        });
+        let (first, started) = (slow.ask(13), tokio::time::Instant::now());
+        tokio::pin!(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        assert_eq!(slow.ask(14).await.unwrap(), 14);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert_eq!(first.await.unwrap(), 13);
     }
 
     #[tokio::test]
