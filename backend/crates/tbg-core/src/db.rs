@@ -54,6 +54,18 @@ pub fn connect_options(settings: &Settings) -> anyhow::Result<PgConnectOptions> 
         .log_slow_statements(LevelFilter::Off, Duration::MAX))
 }
 
+/// A pool for a command that may take as long as it takes, such as a rebuild: its statements have no limit of time,
+/// nor has a transaction that waits for one of them.
+///
+/// # Errors
+/// See [`connect_options`]; when the database does not answer.
+pub async fn unhurried(settings: &Settings, connections: u32) -> anyhow::Result<PgPool> {
+    let options = connect_options(settings)?
+        .options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]);
+    let pool = PgPoolOptions::new().max_connections(connections).connect_with(options);
+    pool.await.context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")
+}
+
 /// A pool that connects when it is first used, so that a process starts while the database is away.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! Applies a batch of events in one transaction (contract `mining.md` §3.4).
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
 use sqlx::{Connection as _, PgConnection};
 use tbg_core::metrics::{self as names, Counts};
 use tbg_core::{outbox, users};
@@ -117,6 +119,24 @@ impl Engine {
         outcome.publish_counts();
         counts.into_iter().for_each(Counts::publish);
         Ok(outcome)
+    }
+
+    /// The same, but `None` when a reactor panics. Then nothing of the batch is stored, and the connection is to be
+    /// dropped: it may be in the middle of anything.
+    ///
+    /// # Errors
+    /// See [`apply`](Self::apply).
+    pub async fn apply_guarded(
+        &self,
+        conn: &mut PgConnection,
+        events: Vec<impl Into<Identified>>,
+        letters: &[DeadLetter],
+        now: DateTime<Utc>,
+    ) -> Result<Option<Outcome>, sqlx::Error> {
+        match AssertUnwindSafe(self.apply(conn, events, letters, now)).catch_unwind().await {
+            Ok(applied) => applied.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -68,7 +68,8 @@ pub async fn grant_admin(
     Ok(Some(RoleChange { user, changed, btc_address: flags.btc_address, ended_sessions: Vec::new() }))
 }
 
-/// Bans a user, which ends all sessions, or lifts the ban. Only the first [`MAX_REASON_CHARS`] characters of
+/// Bans a user, which ends all sessions, or lifts the ban. Of who is banned already, the sessions that the ban ended
+/// are named again, so that the servers can be told again. Only the first [`MAX_REASON_CHARS`] characters of
 /// the reason are kept. `None` when there is no such user.
 ///
 /// # Errors
@@ -96,6 +97,9 @@ pub async fn ban(
         let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
         let entry = Entry::new(action, "user").on(user).details(json!({ "reason": reason, "by": "cli" }));
         audit::record(&mut tx, &entry).await?;
+    } else if banned {
+        // Redis may not have been told the first time.
+        ended_sessions = store::banned_sessions(&mut tx, user).await?;
     }
     tx.commit().await?;
     Ok(Some(RoleChange { user, changed, btc_address: flags.btc_address, ended_sessions }))

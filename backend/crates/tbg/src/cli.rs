@@ -195,12 +195,13 @@ fn parse_rate(text: &str) -> Result<u32, String> {
 }
 
 /// Writes the events of a simulated pool: thousands of miners with vardiff, heavy-tailed share
-/// difficulty, rejects, reconnects, duplicates, out-of-order arrival, a block now and then.
+/// difficulty, rejects, reconnects, duplicates, out-of-order arrival, a block now and then. A file appears
+/// under its name when it is complete; until then it is FILE.partial.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tbg simulate --events 1000000 --to events.ndjson             a file
   tbg simulate --to unix:/tmp/ckpool/events.sock               the pool's socket, at the speed of life
-  tbg simulate --to streams --events 500000 --fast             Redis Streams, at full speed")]
+  tbg simulate --to streams --events 500000 --fast             Redis Streams, as fast as ingest reads")]
 pub struct Simulate {
     /// Where to: a file, `-` (standard output), `unix:PATH` or `streams`
     #[arg(long, default_value = "-")]
@@ -248,7 +249,7 @@ pub struct DeadLetters {
 pub enum DeadLetterAction {
     /// Newest first
     List(LetterFilter),
-    /// Apply them; those that are still refused stay
+    /// Apply all of them, newest first; those that are still refused stay
     Retry(LetterFilter),
 }
 
@@ -258,7 +259,7 @@ pub struct LetterFilter {
     /// Only of this reason, such as `malformed_json`
     #[arg(long)]
     pub reason: Option<String>,
-    /// At most this many
+    /// List at most this many; retry fetches this many at a time, until all were tried
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
 }
@@ -319,7 +320,7 @@ pub enum AuditAction {
 /// TBG_JWT_VERIFY_KEYS_DIR, restart the replicas, and remove it after eight days.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  tbg keys new > jwt_private_key.pem                 for TBG_JWT_PRIVATE_KEY_FILE or /run/secrets
+  (umask 077; tbg keys new > jwt_private_key.pem)    for TBG_JWT_PRIVATE_KEY_FILE or /run/secrets
   tbg keys public < jwt_private_key.pem              its public key, for TBG_JWT_VERIFY_KEYS_DIR")]
 pub struct Keys {
     /// What to do.

@@ -77,7 +77,16 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn config() -> anyhow::Result<()> {
-    for setting in Loaded::from_sources(&Sources::of_process()?)?.shown() {
+    let loaded = match Sources::of_process().and_then(|sources| Loaded::from_sources(&sources)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            for (name, doc) in Settings::DOCS {
+                say!("# {}\nTBG_{}\n", doc.trim(), name.to_uppercase())?;
+            }
+            return Err(error.into());
+        }
+    };
+    for setting in loaded.shown() {
         say!("# {}\n{}={}  ({})\n", setting.doc, setting.name, setting.value, setting.origin)?;
     }
     Ok(())

@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
+pub use self::api::token_keys;
 use self::gauges::Gauges;
 pub use self::lottery::{cycle, salt_key};
 use self::running::Running;

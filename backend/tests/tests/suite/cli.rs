@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use tbg_core::config::Settings;
+use tbg_core::db;
 use tbg_local::Durability;
-use tbg_tests::program::binary;
+use tbg_tests::program::{Program, binary};
 use tbg_tests::{TestDb, TestRedis, now, share};
 use tempfile::TempDir;
 
-use crate::support::{Ran, USER, empty_database, everything, tbg, ts};
+use crate::support::{Ran, USER, empty_database, everything, reaches, tbg, tbg_on, ts};
 
 /// Runs a command on a database.
 async fn on(db: &TestDb, args: &[&str]) -> Ran {
@@ -161,6 +163,51 @@ async fn the_same_seed_simulates_the_same_bytes() {
     assert_eq!(files[0].lines().count(), 1000);
     assert!(files[0] == files[1], "the same seed");
     assert!(files[0] != files[2], "another seed");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "a .partial is left");
+}
+
+#[tokio::test]
+async fn a_simulation_that_cannot_be_meant_leaves_its_file_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("events.ndjson");
+    fs::write(&path, "kept").unwrap();
+    let to = path.to_str().unwrap();
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "give --events or --duration"),
+        (&["--duration=inf"], "--duration is"),
+        (&["--duration=NaN"], "--duration is"),
+        (&["--duration=0"], "--duration is"),
+        (&["--duration=-1"], "--duration is"),
+        (&["--events=1", "--share-seconds=0"], "--share-seconds is"),
+    ];
+
+    for (more, told) in cases {
+        let ran = tbg(&[&["simulate", "--to", to][..], more].concat(), &[]).await;
+
+        assert!(ran.code == Some(1) && ran.err.contains(told), "{more:?}: {ran:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept", "{more:?}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a .partial is left");
+}
+
+/// The streams are much shorter than the simulation: it has to wait for ingest.
+#[tokio::test]
+async fn a_simulation_pushes_nothing_out_of_the_streams_that_ingest_has_not_read() {
+    let (db, replayed) = (TestDb::new().await, TestDb::new().await);
+    let (redis, dir) = (TestRedis::new().await, TempDir::new().unwrap());
+    let path = dir.path().join("events.ndjson");
+    let start = (now() - TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let what = ["simulate", "--events", "2000", "--start", &start, "--to"];
+    let filed = tbg(&[&what[..], &[path.to_str().unwrap()]].concat(), &[]).await;
+    assert_eq!(filed.code, Some(0), "{filed:?}");
+    let applied = replay(&replayed, &path, &[]).await["applied"].as_i64().unwrap();
+    let _ingest = Program::start(&db, &redis, "ingest", &[]).await;
+
+    let args = [&what[..], &["streams", "--fast"]].concat();
+    let ran = tbg_on(&db, &redis, &args, &[("TBG_REDIS_STREAM_MAXLEN", "200")]).await;
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    reaches(&db, "SELECT count(*) FROM ingest_ledger", applied).await;
 }
 
 #[tokio::test]
@@ -176,6 +223,19 @@ async fn migrations_are_applied_once() {
     assert_eq!(first.out, format!("Applied {applied} migration(s).\n"));
 }
 
+async fn refused(db: &TestDb, stream: &str, id: &str, payload: &str, reason: &str) {
+    sqlx::query(
+        "INSERT INTO ingest_dead_letters (stream, stream_id, payload, reason) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(stream)
+    .bind(id)
+    .bind(payload)
+    .bind(reason)
+    .execute(&db.pool)
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn dead_letters_are_listed_and_those_that_are_valid_now_are_applied_and_removed() {
     let db = TestDb::new().await;
@@ -187,16 +247,7 @@ async fn dead_letters_are_listed_and_those_that_are_valid_now_are_applied_and_re
         ("mining:share_submitted", "2-0", entry.as_str(), "apply_failed"),
         ("mining:refused", "3-0", "still garbage", "malformed_json"),
     ] {
-        sqlx::query(
-            "INSERT INTO ingest_dead_letters (stream, stream_id, payload, reason) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(stream)
-        .bind(id)
-        .bind(payload)
-        .bind(reason)
-        .execute(&db.pool)
-        .await
-        .unwrap();
+        refused(&db, stream, id, payload, reason).await;
     }
 
     let all = on(&db, &["dead-letters", "list"]).await;
@@ -206,7 +257,8 @@ async fn dead_letters_are_listed_and_those_that_are_valid_now_are_applied_and_re
     assert!(all.out.ends_with("3 dead letter(s)\n"), "{all:?}");
     assert!(all.out.contains("apply_failed mining:share_submitted/2-0"), "{all:?}");
     assert!(some.out.contains("still garbage") && some.out.ends_with("1 dead letter(s)\n"), "{some:?}");
-    assert!(retried.code == Some(0) && retried.out.ends_with("2 applied, 1 still refused\n"), "{retried:?}");
+    assert_eq!(retried.code, Some(0), "{retried:?}");
+    assert!(retried.out.ends_with("2 applied, 0 already there, 1 still refused\n"), "{retried:?}");
     let left: Vec<String> =
         sqlx::query_scalar("SELECT stream_id FROM ingest_dead_letters").fetch_all(&db.pool).await.unwrap();
     assert_eq!(left, ["3-0"]);
@@ -215,6 +267,32 @@ async fn dead_letters_are_listed_and_those_that_are_valid_now_are_applied_and_re
         .await
         .unwrap();
     assert_eq!(shares, [1000.0, 2000.0]);
+}
+
+#[tokio::test]
+async fn a_retry_goes_through_all_pages_of_letters_and_brings_the_totals_up_to_date() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    let end = now();
+    let shares =
+        [0_i32, 1, 2, 3, 4].map(|n| share_at(end - TimeDelta::minutes(n.into()), 1000.0 + f64::from(n)));
+    replay(&db, &file(&dir, &shares[..1]), &[]).await;
+    refused(&db, "mining:refused", "first", "garbage", "bad_value").await;
+    for (n, share) in shares.iter().enumerate() {
+        refused(&db, "mining:refused", &n.to_string(), share, "bad_value").await;
+    }
+    refused(&db, "mining:refused", "last", "garbage", "bad_value").await;
+    refused(&db, "mining:refused", "other", &share_at(end, 5000.0), "future_ts").await;
+
+    let retried = on(&db, &["dead-letters", "retry", "--reason", "bad_value", "--limit", "2"]).await;
+
+    assert_eq!(retried.code, Some(0), "{retried:?}");
+    assert!(retried.out.ends_with("4 applied, 1 already there, 2 still refused\n"), "{retried:?}");
+    let left: Vec<String> = sqlx::query_scalar("SELECT stream_id FROM ingest_dead_letters ORDER BY id")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, ["first", "last", "other"]);
+    assert_eq!(db.number("SELECT sum(total)::BIGINT FROM pool_hourly_totals").await, 5);
 }
 
 #[tokio::test]
@@ -258,9 +336,12 @@ async fn the_doctor_wants_secrets_for_their_owner_alone_and_asks_a_role_for_its_
     let open = check("api", 0o644).await;
     let closed = check("api", 0o600).await;
     let other = check("ingest", 0o600).await;
+    fs::write(&file, "no key").unwrap();
+    let no_key = check("api", 0o600).await;
 
     assert!(open.contains(&format!("FIX   secret files: others may read or write {path}")), "{open}");
     assert!(closed.contains("ok    secret files: 1 on disk") && closed.contains("token key"), "{closed}");
+    assert!(closed.contains("ok    token key") && no_key.contains("FIX   token key"), "{closed}{no_key}");
     assert!(other.contains("pool socket") && !other.contains("token key"), "{other}");
     assert!(!closed.contains("pool socket"), "{closed}");
 }
@@ -324,6 +405,42 @@ async fn a_rebuild_says_from_what_it_rebuilt() {
     assert_eq!((empty.code, empty.out.as_str()), (Some(0), expected));
     assert!(full.code == Some(0) && full.out.starts_with("Rebuilt from 1 archived events"), "{full:?}");
     assert_eq!(db.number("SELECT total FROM hourly_shares").await, 1);
+}
+
+/// A rebuild reads its archive by one statement, which takes longer than a request may.
+#[tokio::test]
+async fn what_an_operator_waits_for_has_no_limit_of_time_and_what_a_request_waits_for_has() {
+    let db = TestDb::new().await;
+    let settings = Settings::from_texts(&[("database_url", db.url())]).unwrap();
+
+    let (unhurried, served) = (db::unhurried(&settings, 1).await.unwrap(), db::pool(&settings).unwrap());
+
+    let limits = "SELECT current_setting('statement_timeout') || ' ' ||
+                         current_setting('idle_in_transaction_session_timeout')";
+    for (pool, expected) in [(unhurried, "0 0"), (served, "30s 1min")] {
+        let seen: String = sqlx::query_scalar(limits).fetch_one(&pool).await.unwrap();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[tokio::test]
+async fn settings_that_are_not_valid_are_explained_by_the_list_of_all() {
+    let ran = tbg(&["config"], &[("TBG_INGEST_MODE", "x")]).await;
+
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("\nTBG_INGEST_MODE\n"), "{ran:?}");
+    assert!(ran.err.contains("TBG_INGEST_MODE is not valid"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_draw_is_not_forced_without_the_key_of_its_salts() {
+    let (db, redis) = (TestDb::new().await, TestRedis::new().await);
+
+    let ran =
+        tbg_on(&db, &redis, &["lottery", "run-due", "--no-wait"], &[("TBG_LOTTERY_SALT_KEY", "")]).await;
+
+    assert!(ran.code == Some(1) && ran.err.contains("TBG_LOTTERY_SALT_KEY_FILE"), "{ran:?}");
+    assert_eq!(db.number("SELECT count(*) FROM audit_log WHERE action = 'lottery.forced'").await, 0);
 }
 
 #[tokio::test]

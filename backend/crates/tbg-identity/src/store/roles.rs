@@ -80,6 +80,19 @@ pub(crate) async fn ban(
     Ok(sids)
 }
 
+/// The sessions that the last ban of a user ended.
+pub(crate) async fn banned_sessions(conn: &mut PgConnection, user: UserId) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT DISTINCT family_id FROM refresh_tokens t
+         WHERE user_id = $1 AND revoke_reason = 'banned' AND revoked_at =
+             (SELECT max(revoked_at) FROM refresh_tokens WHERE user_id = $1 AND revoke_reason = 'banned')
+         ORDER BY family_id",
+        user.0
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Lifts a ban. The sessions of before stay revoked.
 pub(crate) async fn unban(
     conn: &mut PgConnection,

@@ -88,5 +88,8 @@ pub(super) async fn announce(settings: &Settings, change: &RoleChange) {
     };
     if let Err(error) = published.await {
         tell!("warning: Redis was not told ({error:#}); servers follow within 30 s");
+        if !change.ended_sessions.is_empty() {
+            tell!("warning: open sockets of ended sessions stay open: mend TBG_REDIS_URL and run this again");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use sqlx::postgres::PgPoolOptions;
 use tbg_core::config::{Loaded, Sources};
 use tbg_core::{db, telemetry};
 use tbg_operations::{Verdict, parse_anchor, verify};
@@ -38,8 +37,7 @@ async fn check(from: Option<i64>, anchor: Option<&str>) -> anyhow::Result<Verdic
     let anchor = anchor
         .map(|text| parse_anchor(text).context("--anchor is not SEAL:HEX with 64 hexadecimal digits"))
         .transpose()?;
-    let options = db::connect_options(&settings)?.options([("statement_timeout", "0")]);
-    let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await?;
+    let pool = db::unhurried(&settings, 2).await?;
     if let Some(from) = from.filter(|from| *from > 1) {
         let head = tbg_operations::head(&pool).await?.map_or(0, |seal| seal.seal_no);
         if from > head {

@@ -6,18 +6,26 @@ use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db};
 use tbg_engine::dead_letters::{self, StoredLetter};
 use tbg_engine::decode::check_age;
+use tbg_engine::{Engine, Outcome};
 
+use super::replay::recompute_totals;
 use crate::cli::{DeadLetterAction, DeadLetters, LetterFilter};
 use crate::roles::engine;
-use crate::terminal::say;
+use crate::terminal::{say, tell};
+
+/// What became of the letters.
+#[derive(Default)]
+struct Retried {
+    applied: usize,
+    duplicate: usize,
+    refused: usize,
+}
 
 pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> {
-    let mut conn = PgConnection::connect_with(&db::connect_options(settings)?)
-        .await
-        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")?;
+    let mut conn = connect(settings).await?;
     match &args.action {
         DeadLetterAction::List(filter) => {
-            let letters = select(&mut conn, filter).await?;
+            let letters = select(&mut conn, filter, None).await?;
             letters.iter().try_for_each(print)?;
             say!("{} dead letter(s)", letters.len())?;
         }
@@ -26,9 +34,19 @@ pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn select(conn: &mut PgConnection, filter: &LetterFilter) -> anyhow::Result<Vec<StoredLetter>> {
+async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
+    PgConnection::connect_with(&db::connect_options(settings)?)
+        .await
+        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")
+}
+
+async fn select(
+    conn: &mut PgConnection,
+    filter: &LetterFilter,
+    before: Option<i64>,
+) -> anyhow::Result<Vec<StoredLetter>> {
     let limit = i64::from(filter.limit);
-    Ok(dead_letters::list(conn, filter.reason.as_deref(), None, limit).await?)
+    Ok(dead_letters::list(conn, filter.reason.as_deref(), before, limit).await?)
 }
 
 fn print(letter: &StoredLetter) -> anyhow::Result<()> {
@@ -44,33 +62,77 @@ fn print(letter: &StoredLetter) -> anyhow::Result<()> {
     )
 }
 
-/// Applies each letter that decodes now; those leave the list. Applying is idempotent, so a crash between
-/// the two steps does no harm.
+/// Tries all letters, then brings the pool's totals up to date, also when it was stopped on the way: what was
+/// applied has left the list, so a second try would not do it.
 async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settings) -> anyhow::Result<()> {
+    let mut retried = Retried::default();
+    let tried = try_all(conn, filter, settings, &mut retried).await;
+    let Retried { applied, duplicate, refused } = retried;
+    let told = say!("{applied} applied, {duplicate} already there, {refused} still refused");
+    let mut totals = Ok(());
+    if applied > 0 {
+        totals = recompute_totals(settings).await.context(
+            "the events are applied, but the hourly totals of the pool are not recomputed; \
+             jobs do that at night for the last week, `tbg rebuild --domain mining` for all",
+        );
+    }
+    if let (Err(_), Err(error)) = (&tried, &totals) {
+        tell!("error: {error:#}");
+    }
+    tried.and(totals).and(told)
+}
+
+/// Goes through the letters page by page, newest first. Those that are applied, or were before, leave the
+/// list. Applying is idempotent, so a crash between the two steps does no harm.
+async fn try_all(
+    conn: &mut PgConnection,
+    filter: &LetterFilter,
+    settings: &Settings,
+    retried: &mut Retried,
+) -> anyhow::Result<()> {
     let engine = engine(settings);
-    let (mut done, mut refused) = (0, 0);
-    for letter in select(conn, filter).await? {
-        let now = SystemClock.now();
-        let event = letter.decode().and_then(|event| check_age(&event, now, false).map(|()| event));
-        let event = match event {
-            Ok(event) => event,
-            Err(refusal) => {
-                refused += 1;
-                say!("{} still refused: {} ({})", letter.id, refusal.reason.as_str(), refusal.detail)?;
-                continue;
-            }
-        };
-        match engine.apply(conn, vec![event], &[], now).await {
-            Ok(_) => {
-                dead_letters::remove(conn, &[letter.id]).await?;
-                done += 1;
-            }
-            Err(error) if db::is_transient(&error) => return Err(error).context("PostgreSQL is away"),
-            Err(error) => {
-                refused += 1;
-                say!("{} still refused by the database: {error}", letter.id)?;
+    let mut before = None;
+    loop {
+        let letters = select(conn, filter, before).await?;
+        let Some(last) = letters.last() else { return Ok(()) };
+        before = Some(last.id);
+        for letter in &letters {
+            match try_one(conn, &engine, letter, settings).await? {
+                Ok(outcome) => {
+                    retried.applied += outcome.applied;
+                    retried.duplicate += outcome.duplicate;
+                    dead_letters::remove(conn, &[letter.id]).await?;
+                }
+                Err(reason) => {
+                    retried.refused += 1;
+                    say!("{} still refused: {reason}", letter.id)?;
+                }
             }
         }
     }
-    say!("{done} applied, {refused} still refused")
+}
+
+/// Applies one letter, or says why it is still refused.
+async fn try_one(
+    conn: &mut PgConnection,
+    engine: &Engine,
+    letter: &StoredLetter,
+    settings: &Settings,
+) -> anyhow::Result<Result<Outcome, String>> {
+    let now = SystemClock.now();
+    let event = match letter.decode().and_then(|event| check_age(&event, now, false).map(|()| event)) {
+        Ok(event) => event,
+        Err(refusal) => return Ok(Err(format!("{} ({})", refusal.reason.as_str(), refusal.detail))),
+    };
+    match engine.apply_guarded(conn, vec![event], &[], now).await {
+        Ok(Some(outcome)) => Ok(Ok(outcome)),
+        Ok(None) => {
+            *conn = connect(settings).await?;
+            Ok(Err("a reactor panicked".to_owned()))
+        }
+        Err(error) if db::is_transient(&error) => {
+            Err(error).context("PostgreSQL is away; what was applied before stays, so run it again")
+        }
+        Err(error) => Ok(Err(format!("the database says {error}"))),
+    }
 }

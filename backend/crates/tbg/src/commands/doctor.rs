@@ -203,7 +203,13 @@ async fn database_role(settings: &Settings) -> Finding {
 
 fn token_key(settings: &Settings) -> Finding {
     match (settings.jwt_private_key.expose().is_empty(), settings.environment) {
-        (false, _) => Finding::Good("is set".to_owned()),
+        (false, _) => match crate::roles::token_keys(settings) {
+            Ok(_) => Finding::Good("can be used".to_owned()),
+            Err(error) => Finding::Bad {
+                found: format!("{error:#}"),
+                remedy: "make a key with `tbg keys new` and mount it as a secret",
+            },
+        },
         (true, Environment::Development | Environment::Test) => {
             Finding::Note("not set: each start makes one, and sessions end with the process".to_owned())
         }

@@ -117,14 +117,19 @@ async fn download(url: &str, limit: u64) -> anyhow::Result<Vec<u8>> {
 }
 
 pub async fn run_due(args: &RunDue, settings: &Settings) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !settings.lottery_salt_key.expose().is_empty(),
+        "TBG_LOTTERY_SALT_KEY_FILE is not set: give it the key of the running jobs, a draw is never made anew"
+    );
     let pool = connect(settings).await?;
     let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?);
+    let cycle = roles::cycle(settings, &pool, &bus)?;
     let waits = if args.no_wait { Waits::Skipped } else { Waits::Kept };
     if args.no_wait {
         let mut conn = pool.acquire().await?;
         let entry = Entry::new(Action::LotteryForced, "lottery");
         audit::record(&mut conn, &entry).await.context("audit")?;
     }
-    let weeks = roles::cycle(settings, &pool, &bus)?.run(SystemClock.now(), waits).await?;
+    let weeks = cycle.run(SystemClock.now(), waits).await?;
     say!("{}", serde_json::to_string(&weeks)?)
 }

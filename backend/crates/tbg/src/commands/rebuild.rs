@@ -1,7 +1,7 @@
 //! `tbg rebuild`: the derived tables, from the archive.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::{Connection as _, PgPool};
+use sqlx::PgPool;
 use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db};
 
@@ -9,8 +9,11 @@ use crate::cli::{Domain, Rebuild};
 use crate::roles::mining_config;
 use crate::terminal::say;
 
+/// Connections of a rebuild: one reads the archive while another writes.
+const CONNECTIONS: u32 = 4;
+
 pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
-    let pool = db::pool(settings)?;
+    let pool = db::unhurried(settings, CONNECTIONS).await?;
     let wants = |domain| args.domain.is_none_or(|one| one == domain);
     if wants(Domain::Mining) {
         mining(&pool, settings).await?;
@@ -33,7 +36,7 @@ pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn mining(pool: &PgPool, settings: &Settings) -> anyhow::Result<()> {
-    let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(settings)?).await?;
+    let mut conn = pool.acquire().await?;
     let bar = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}")?);
     let rebuilt =

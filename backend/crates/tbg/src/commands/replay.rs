@@ -59,16 +59,26 @@ pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
             break;
         }
     }
-    if target.is_some() {
-        let (pool, now) = (db::pool(settings)?, SystemClock.now());
-        tbg_operations::recompute_totals(&pool, now, tbg_operations::TOTALS_REPLAY).await?;
-    }
     bar.finish_and_clear();
     let Summary { read, applied, duplicate, malformed, rejected } = summary;
     say!(
         "{}",
         json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
-    )
+    )?;
+    if target.is_some() {
+        recompute_totals(settings).await.context(
+            "the events are applied, but the hourly totals of the pool are not recomputed; \
+             run the same replay again: it applies nothing twice",
+        )?;
+    }
+    Ok(())
+}
+
+/// Sums the pool's hours anew, as far back as an event may have changed them.
+pub(super) async fn recompute_totals(settings: &Settings) -> anyhow::Result<()> {
+    let pool = db::unhurried(settings, 1).await?;
+    tbg_operations::recompute_totals(&pool, SystemClock.now(), tbg_operations::TOTALS_REPLAY).await?;
+    Ok(())
 }
 
 /// Reads up to a batch of events within the wanted period; says whether the file has ended.
@@ -114,13 +124,24 @@ async fn apply(
     summary: &mut Summary,
 ) -> anyhow::Result<()> {
     // What was replayed is no news: its pushes are dropped.
-    let outcome = engine
-        .apply(conn, events, letters, SystemClock.now())
-        .await
-        .context("the database refused a batch; what was applied before it stays, so run it again")?;
+    let applied = engine.apply(conn, events, letters, SystemClock.now()).await;
+    let outcome = applied.map_err(|error| not_applied(error, summary.read))?;
     summary.applied += outcome.applied;
     summary.duplicate += outcome.duplicate;
     Ok(())
+}
+
+/// Why a batch is not in, and whether running again can help. `read` is its last event.
+fn not_applied(error: sqlx::Error, read: u64) -> anyhow::Error {
+    let advice = if db::is_transient(&error) {
+        "PostgreSQL is away or busy; what was applied before stays, so run it again".to_owned()
+    } else {
+        format!(
+            "the database refuses the batch that ends with event {read} of the file, and would again: look at the \
+             error, at PostgreSQL's log and whether `tbg migrate` is due; what was applied before stays"
+        )
+    };
+    anyhow::Error::new(error).context(advice)
 }
 
 /// Keeps a rate.

@@ -65,7 +65,12 @@ pub async fn run(args: &User, settings: &Settings) -> anyhow::Result<()> {
     match (change.changed, banned) {
         (true, true) => say!("User {user} is banned; {} session(s) ended.", change.ended_sessions.len()),
         (true, false) => say!("User {user} may sign in again."),
-        (false, true) => say!("User {user} was banned before: nothing changed."),
+        (false, true) => {
+            let ended = change.ended_sessions.len();
+            say!(
+                "User {user} was banned before: nothing changed; servers were told of {ended} session(s) again."
+            )
+        }
         (false, false) => say!("User {user} was not banned: nothing changed."),
     }
 }

@@ -219,7 +219,10 @@ fn unknown_difficulty(network: tbg_bitcoin::Network) -> f64 {
 }
 
 /// The keys of tokens. Development and tests may go without one: then tokens end with the process.
-fn token_keys(settings: &Settings) -> anyhow::Result<Keys> {
+///
+/// # Errors
+/// When one is missing or is none.
+pub fn token_keys(settings: &Settings) -> anyhow::Result<Keys> {
     let private = settings.jwt_private_key.expose();
     let made;
     let private = match (private.is_empty(), settings.environment) {

@@ -33,7 +33,12 @@ pub fn salt_key(settings: &Settings) -> anyhow::Result<SaltKey> {
     let text = settings.lottery_salt_key.expose();
     match (text.is_empty(), settings.environment) {
         (false, _) => SaltKey::from_hex(text).context("TBG_LOTTERY_SALT_KEY is not 64 lower-case hex digits"),
-        (true, Environment::Development | Environment::Test) => Ok(SaltKey::new([0; 32])),
+        (true, Environment::Development | Environment::Test) => {
+            tracing::warn!(
+                "TBG_LOTTERY_SALT_KEY is not set: draws of this process prove nothing and hide no address"
+            );
+            Ok(SaltKey::new([0; 32]))
+        }
         (true, _) => bail!(
             "TBG_LOTTERY_SALT_KEY_FILE is not set: `openssl rand -hex 32` makes a key; keep it for as long as the game runs"
         ),

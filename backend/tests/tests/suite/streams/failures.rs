@@ -2,16 +2,44 @@
 
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use redis::{Value, cmd};
-use sqlx::ConnectOptions as _;
+use sqlx::{ConnectOptions as _, PgConnection};
+use tbg_core::outbox::DomainEvent;
 use tbg_engine::source::GROUP;
 use tbg_engine::source::streams;
+use tbg_engine::{Batch, Engine, Reaction, Reactor};
 use tbg_local::Durability;
 use tbg_tests::program::{PATIENCE, Program, until};
 use tbg_tests::{Game, TestDb, TestRedis, now, server, share};
 
 use super::{Ingest, SHARES, connect, pending, share_data, wait_until_acknowledged, xadd};
-use crate::support::{Pool, USER, envelope, reaches, ts};
+use crate::support::{Pool, USER, decoded, envelope, reaches, ts};
+
+/// A reactor with a mistake.
+struct Broken;
+
+#[async_trait]
+impl Reactor for Broken {
+    type State = ();
+    type Changes = ();
+
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    async fn load(&self, _conn: &mut PgConnection, _batch: &Batch) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    fn react(&self, _state: (), _batch: &Batch, _events_so_far: &[DomainEvent]) -> Reaction<()> {
+        panic!("on purpose")
+    }
+
+    async fn store(&self, _conn: &mut PgConnection, _changes: ()) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}
 
 /// Shares that no rule takes for copies of each other.
 async fn send_shares(pool: &Pool, numbers: std::ops::Range<u32>) {
@@ -166,4 +194,17 @@ async fn beside_an_external_collector_only_derived_rows_are_written() {
     assert_eq!(db.number("SELECT count(*) FROM mining_events").await, 0);
     assert_eq!(db.number("SELECT count(*) FROM shares").await, 0);
     assert!(!program.socket.exists(), "the collector has the socket");
+}
+
+#[tokio::test]
+async fn a_reactor_that_panics_is_an_answer_and_leaves_nothing_behind() {
+    let db = TestDb::new().await;
+    let mut conn = db.connect().await;
+    let events = decoded(&[share(USER, "rig1", &ts(now()), 512.0, 1000.0, true)]);
+
+    let outcome = Engine::new().with(Broken).apply_guarded(&mut conn, events, &[], now()).await.unwrap();
+
+    assert!(outcome.is_none());
+    drop(conn);
+    assert_eq!(db.number("SELECT count(*) FROM ingest_ledger").await, 0);
 }

@@ -65,13 +65,15 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<String>) -> a
         return std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
     }
     let text = make()?;
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("writing {}", path.display()))?;
-    file.write_all(text.as_bytes())?;
+    // Half a key must not be taken for one at the next start.
+    let partial = path.with_extension("partial");
+    let written = || {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    written().with_context(|| format!("writing {}", path.display()))?;
     Ok(text)
 }
