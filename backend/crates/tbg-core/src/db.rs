@@ -1,7 +1,7 @@
 //! PostgreSQL: pools, migrations and what an error means.
 //!
-//! Pools follow contract `production.md` §13. A deployment migrates with `tbg migrate`; every other
-//! command only checks that the schema is at least as new as the code.
+//! Pools follow contract `production.md` §13. A deployment migrates with `tbg migrate`; commands that change
+//! anything only check that the schema is at least as new as the code.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub fn migrator() -> Migrator {
     migrator
 }
 
+const UNREACHABLE: &str = "cannot connect to PostgreSQL: is TBG_DATABASE_URL right?";
 /// Longest time that a statement may run, except migrations.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: &str = "60000";
@@ -63,7 +64,7 @@ pub async fn unhurried(settings: &Settings, connections: u32) -> anyhow::Result<
     let options = connect_options(settings)?
         .options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]);
     let pool = PgPoolOptions::new().max_connections(connections).connect_with(options);
-    pool.await.context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")
+    pool.await.context(UNREACHABLE)
 }
 
 /// A pool that connects when it is first used, so that a process starts while the database is away.
@@ -127,6 +128,30 @@ pub async fn missing_migrations(conn: &mut PgConnection) -> Result<Vec<Cow<'stat
         .filter(|migration| !applied.contains(&migration.version))
         .map(|migration| migration.description.clone())
         .collect())
+}
+
+/// Refuses a database whose schema is older than this program.
+///
+/// # Errors
+/// When it is, or when the database does not answer.
+pub async fn require_schema(conn: &mut PgConnection) -> anyhow::Result<()> {
+    let missing = missing_migrations(conn).await?;
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => {
+            bail!("the database lacks {} migration(s), the first `{first}`: run `tbg migrate`", missing.len())
+        }
+    }
+}
+
+/// A connection for a command, to a database that has all migrations.
+///
+/// # Errors
+/// See [`connect_options`] and [`require_schema`]; when the database does not answer.
+pub async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
+    let mut conn = PgConnection::connect_with(&connect_options(settings)?).await.context(UNREACHABLE)?;
+    require_schema(&mut conn).await?;
+    Ok(conn)
 }
 
 /// Builds indexes that so far exist on a partitioned parent only: concurrently on each partition, then

@@ -96,6 +96,20 @@ pub async fn list(
     crate::store::list_letters(conn, reason, before, limit).await
 }
 
+/// The oldest letters after row `after`, at most `limit`, optionally of one reason: in the order in which they are to be
+/// applied.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn oldest(
+    conn: &mut PgConnection,
+    reason: Option<&str>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredLetter>, sqlx::Error> {
+    crate::store::oldest_letters(conn, reason, after, limit).await
+}
+
 /// Removes letters that were dealt with.
 ///
 /// # Errors

@@ -113,6 +113,27 @@ pub(crate) async fn list_letters(
     .await
 }
 
+/// The oldest letters after row `after`.
+pub(crate) async fn oldest_letters(
+    conn: &mut PgConnection,
+    reason: Option<&str>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredLetter>, sqlx::Error> {
+    sqlx::query_as!(
+        StoredLetter,
+        "SELECT id, stream, stream_id, event_type, payload, reason, detail, created_at
+         FROM ingest_dead_letters
+         WHERE ($1::TEXT IS NULL OR reason = $1) AND id > $2
+         ORDER BY id LIMIT $3",
+        reason,
+        after,
+        limit
+    )
+    .fetch_all(conn)
+    .await
+}
+
 pub(crate) async fn remove_letters(conn: &mut PgConnection, ids: &[i64]) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!("DELETE FROM ingest_dead_letters WHERE id = ANY($1)", ids).execute(conn).await?;
     Ok(done.rows_affected())

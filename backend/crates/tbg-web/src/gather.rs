@@ -54,12 +54,15 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                 }
                 let (questions, listeners): (_, Vec<_>) =
                     group.into_iter().map(|Asked { question, answer }| (question, answer)).unzip();
-                let load = Arc::clone(&load);
+                let (load, is_full) = (Arc::clone(&load), listeners.len() == TOGETHER);
                 let told = tokio::spawn(async move {
                     let _turn = turn;
                     tell(listeners, load(questions).await);
                 });
-                let _late = timeout(PATIENCE, told).await;
+                // A full group has left questions behind: they need not wait for more.
+                if !is_full {
+                    let _late = timeout(PATIENCE, told).await;
+                }
             }
         });
         Self { questions }

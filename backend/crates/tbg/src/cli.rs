@@ -249,7 +249,7 @@ pub struct DeadLetters {
 pub enum DeadLetterAction {
     /// Newest first
     List(LetterFilter),
-    /// Apply all of them, newest first; those that are still refused stay
+    /// Apply all of them, oldest first; those that are still refused stay
     Retry(LetterFilter),
 }
 
@@ -260,7 +260,7 @@ pub struct LetterFilter {
     #[arg(long)]
     pub reason: Option<String>,
     /// List at most this many; retry fetches this many at a time, until all were tried
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 

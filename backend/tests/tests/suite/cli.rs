@@ -295,6 +295,22 @@ async fn a_retry_goes_through_all_pages_of_letters_and_brings_the_totals_up_to_d
     assert_eq!(db.number("SELECT sum(total)::BIGINT FROM pool_hourly_totals").await, 5);
 }
 
+/// A record pays if the best until then is of an earlier week (gamification.md §4.1).
+#[tokio::test]
+async fn letters_are_retried_in_the_order_in_which_they_came() {
+    let (db, dir) = (TestDb::new().await, TempDir::new().unwrap());
+    db.user(USER).await;
+    let weeks_ago = |weeks, difficulty| share_at(now() - TimeDelta::weeks(weeks), difficulty);
+    replay(&db, &file(&dir, &[weeks_ago(2, 1000.0)]), &[]).await;
+    refused(&db, "mining:refused", "0", &weeks_ago(1, 2000.0), "bad_value").await;
+    refused(&db, "mining:refused", "1", &weeks_ago(0, 3000.0), "bad_value").await;
+
+    let retried = on(&db, &["dead-letters", "retry"]).await;
+
+    assert!(retried.out.ends_with("2 applied, 0 already there, 0 still refused\n"), "{retried:?}");
+    assert_eq!(db.number("SELECT count(*) FROM xp_ledger WHERE source = 'personal_best'").await, 2);
+}
+
 #[tokio::test]
 async fn config_shows_every_setting_with_its_origin_and_hides_secrets() {
     let dir = TempDir::new().unwrap();
@@ -445,6 +461,20 @@ async fn a_draw_is_not_forced_without_the_key_of_its_salts() {
 
 #[tokio::test]
 async fn a_command_that_needs_the_database_fails_without_it_and_never_quotes_its_url() {
+    let empty = empty_database().await;
+    for args in [
+        ["rebuild"].as_slice(),
+        &["dead-letters", "list"],
+        &["replay", "/dev/null"],
+        &["admin", "grant", "1"],
+    ] {
+        let unmigrated = tbg(args, &[("TBG_DATABASE_URL", empty.url().as_str())]).await;
+
+        assert!(
+            unmigrated.code == Some(1) && unmigrated.err.contains("run `tbg migrate`"),
+            "{args:?}: {unmigrated:?}"
+        );
+    }
     for args in [["migrate"].as_slice(), &["rebuild"], &["dead-letters", "list"], &["serve"]] {
         let unset = tbg(args, &[("TBG_DATABASE_URL", "")]).await;
 

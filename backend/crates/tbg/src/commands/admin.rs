@@ -61,11 +61,13 @@ pub async fn run(args: &Admin, settings: &Settings) -> anyhow::Result<()> {
 
 /// A pool of one connection: a command does one thing.
 pub(super) async fn connect(settings: &Settings) -> anyhow::Result<PgPool> {
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(1)
         .connect_with(db::connect_options(settings)?)
         .await
-        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")
+        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")?;
+    db::require_schema(&mut *pool.acquire().await?).await?;
+    Ok(pool)
 }
 
 /// The user whom the operator means.

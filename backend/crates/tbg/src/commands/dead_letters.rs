@@ -1,7 +1,7 @@
 //! `tbg dead-letters`: what was refused, and another try.
 
 use anyhow::Context as _;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db};
 use tbg_engine::dead_letters::{self, StoredLetter};
@@ -22,31 +22,17 @@ struct Retried {
 }
 
 pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> {
-    let mut conn = connect(settings).await?;
+    let mut conn = db::connect(settings).await?;
     match &args.action {
         DeadLetterAction::List(filter) => {
-            let letters = select(&mut conn, filter, None).await?;
+            let limit = i64::from(filter.limit);
+            let letters = dead_letters::list(&mut conn, filter.reason.as_deref(), None, limit).await?;
             letters.iter().try_for_each(print)?;
             say!("{} dead letter(s)", letters.len())?;
         }
         DeadLetterAction::Retry(filter) => retry(&mut conn, filter, settings).await?,
     }
     Ok(())
-}
-
-async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
-    PgConnection::connect_with(&db::connect_options(settings)?)
-        .await
-        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")
-}
-
-async fn select(
-    conn: &mut PgConnection,
-    filter: &LetterFilter,
-    before: Option<i64>,
-) -> anyhow::Result<Vec<StoredLetter>> {
-    let limit = i64::from(filter.limit);
-    Ok(dead_letters::list(conn, filter.reason.as_deref(), before, limit).await?)
 }
 
 fn print(letter: &StoredLetter) -> anyhow::Result<()> {
@@ -70,7 +56,8 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
     let Retried { applied, duplicate, refused } = retried;
     let told = say!("{applied} applied, {duplicate} already there, {refused} still refused");
     let mut totals = Ok(());
-    if applied > 0 {
+    // Also of what is there already: an earlier try may have been killed before it came to this.
+    if applied + duplicate > 0 {
         totals = recompute_totals(settings).await.context(
             "the events are applied, but the hourly totals of the pool are not recomputed; \
              jobs do that at night for the last week, `tbg rebuild --domain mining` for all",
@@ -82,7 +69,7 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
     tried.and(totals).and(told)
 }
 
-/// Goes through the letters page by page, newest first. Those that are applied, or were before, leave the
+/// Goes through the letters page by page, oldest first: what a record pays depends on those before it. Those that are applied, or were before, leave the
 /// list. Applying is idempotent, so a crash between the two steps does no harm.
 async fn try_all(
     conn: &mut PgConnection,
@@ -91,11 +78,12 @@ async fn try_all(
     retried: &mut Retried,
 ) -> anyhow::Result<()> {
     let engine = engine(settings);
-    let mut before = None;
+    let mut after = 0;
     loop {
-        let letters = select(conn, filter, before).await?;
+        let letters =
+            dead_letters::oldest(conn, filter.reason.as_deref(), after, filter.limit.into()).await?;
         let Some(last) = letters.last() else { return Ok(()) };
-        before = Some(last.id);
+        after = last.id;
         for letter in &letters {
             match try_one(conn, &engine, letter, settings).await? {
                 Ok(outcome) => {
@@ -127,7 +115,7 @@ async fn try_one(
     match engine.apply_guarded(conn, vec![event], &[], now).await {
         Ok(Some(outcome)) => Ok(Ok(outcome)),
         Ok(None) => {
-            *conn = connect(settings).await?;
+            *conn = db::connect(settings).await?;
             Ok(Err("a reactor panicked".to_owned()))
         }
         Err(error) if db::is_transient(&error) => {

@@ -14,6 +14,7 @@ const CONNECTIONS: u32 = 4;
 
 pub async fn run(args: &Rebuild, settings: &Settings) -> anyhow::Result<()> {
     let pool = db::unhurried(settings, CONNECTIONS).await?;
+    db::require_schema(&mut *pool.acquire().await?).await?;
     let wants = |domain| args.domain.is_none_or(|one| one == domain);
     if wants(Domain::Mining) {
         mining(&pool, settings).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tbg_core::config::Settings;
 use tbg_core::{Clock as _, SystemClock, db};
 use tbg_engine::dead_letters::DeadLetter;
@@ -34,14 +34,7 @@ struct Summary {
 pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
     let file = if args.file == Path::new("-") { Path::new("/dev/stdin") } else { &args.file };
     let mut reader = NdjsonReader::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut target = if args.dry_run {
-        None
-    } else {
-        let conn = PgConnection::connect_with(&db::connect_options(settings)?)
-            .await
-            .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")?;
-        Some((conn, engine(settings)))
-    };
+    let mut target = if args.dry_run { None } else { Some((db::connect(settings).await?, engine(settings))) };
     let bar = ProgressBar::new(reader.progress().1)
         .with_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} eta {eta}")?);
     let mut summary = Summary::default();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
-use sqlx::Connection as _;
 use tbg_core::config::Settings;
 use tbg_core::redis::Redis;
 use tbg_core::{Clock as _, SystemClock, db, users};
@@ -81,7 +80,7 @@ fn is_file(to: &str) -> bool {
 /// Gives every simulated address a user, so that there are per-user rows.
 pub async fn register(settings: &Settings, simulator: &Simulator) -> anyhow::Result<()> {
     let addresses: Vec<String> = simulator.miners().iter().map(|miner| miner.address.clone()).collect();
-    let mut conn = sqlx::PgConnection::connect_with(&db::connect_options(settings)?).await?;
+    let mut conn = db::connect(settings).await?;
     for chunk in addresses.chunks(10_000) {
         users::register_all(&mut conn, chunk).await?;
     }
@@ -196,7 +195,7 @@ async fn wait_for_room(redis: &mut Redis, maxlen: usize) -> anyhow::Result<()> {
         }
         if since.elapsed() >= PATIENCE {
             bail!(
-                "nothing reads the streams: {longest} events wait in one, and none was taken for {} s; \
+                "the streams stay full: {longest} events wait in one, which has not got shorter for {} s; \
                  start ingest (`tbg serve --role ingest`) or look at its log, then run this again",
                 PATIENCE.as_secs()
             );

@@ -68,7 +68,7 @@ pub async fn run(args: &User, settings: &Settings) -> anyhow::Result<()> {
         (false, true) => {
             let ended = change.ended_sessions.len();
             say!(
-                "User {user} was banned before: nothing changed; servers were told of {ended} session(s) again."
+                "User {user} was banned before: nothing changed; of its sessions, {ended} are announced again."
             )
         }
         (false, false) => say!("User {user} was not banned: nothing changed."),

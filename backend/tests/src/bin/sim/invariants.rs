@@ -78,10 +78,11 @@ pub const INVARIANTS: [(&str, &str); 9] = [
              (SELECT FROM streak_calendar c WHERE c.user_id = l.user_id AND c.is_active AND l.source_id = 'streak-' || c.week_iso)",
     ),
     (
-        "records paid in a week that beats no earlier one",
-        "SELECT count(*) FROM xp_ledger x JOIN streak_calendar c ON c.user_id = x.user_id AND x.source_id = 'best-' || c.week_iso
-         WHERE x.source = 'personal_best' AND NOT EXISTS
-             (SELECT FROM streak_calendar e WHERE e.user_id = c.user_id AND e.week_iso < c.week_iso AND e.best_diff > 0)",
+        "records paid in a week without a best, or without an earlier one",
+        "SELECT count(*) FROM xp_ledger x
+         LEFT JOIN streak_calendar c ON c.user_id = x.user_id AND x.source_id = 'best-' || c.week_iso AND c.best_diff > 0
+         WHERE x.source = 'personal_best' AND (c.user_id IS NULL OR NOT EXISTS
+             (SELECT FROM streak_calendar e WHERE e.user_id = c.user_id AND e.week_iso < c.week_iso AND e.best_diff > 0))",
     ),
     (
         "results that were not paid once",
