@@ -1,7 +1,7 @@
 //! PostgreSQL: pools, migrations and what an error means.
 //!
-//! Pools follow contract `production.md` §13. A deployment migrates with `tbg migrate`; commands that change
-//! anything only check that the schema is at least as new as the code.
+//! Pools follow contract `production.md` §13. A deployment migrates with `tbg migrate`; commands that read or change
+//! rows only check that the schema is at least as new as the code.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub fn migrator() -> Migrator {
     migrator
 }
 
-const UNREACHABLE: &str = "cannot connect to PostgreSQL: is TBG_DATABASE_URL right?";
+/// What an operator is told who cannot connect.
+pub const UNREACHABLE: &str = "cannot connect to PostgreSQL: is TBG_DATABASE_URL right?";
 /// Longest time that a statement may run, except migrations.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: &str = "60000";
@@ -180,6 +181,12 @@ async fn execute_catalog_sql(conn: &mut PgConnection, sql: String) -> anyhow::Re
     // sql-audit: allow(S2) composed by tbg_missing_partition_indexes() from catalog names only
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?;
     Ok(())
+}
+
+/// Whether somebody else changed a row first that a REPEATABLE READ transaction waited for (SQLSTATE 40001).
+#[must_use]
+pub fn is_overtaken(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "40001")
 }
 
 /// Whether trying again later can help: the database is away, overloaded, or asked for a retry.

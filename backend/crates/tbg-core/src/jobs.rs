@@ -281,7 +281,7 @@ impl Claim {
         let result = loop {
             tokio::select! {
                 joined = &mut work => {
-                    break joined.unwrap_or_else(|error| Err(anyhow::anyhow!("job panicked: {error}")));
+                    break joined.unwrap_or_else(|_| Err(anyhow::anyhow!("job panicked; the log says where")));
                 }
                 () = tokio::time::sleep(LEASE_RENEWAL) => {
                     // Losing the lease means that another replica has taken the run over: stop.

@@ -90,7 +90,16 @@ pub fn init_traced(settings: &Settings) -> anyhow::Result<Telemetry> {
         .finish(std::io::stderr());
     let _ = LOST.set(writer.error_counter());
     start(settings, provider.as_ref(), BoxMakeWriter::new(writer))?;
+    log_panics();
     Ok(Telemetry { traces: provider, lines: Some(guard) })
+}
+
+/// A panic becomes a line like any other. It says where, and not what: the message may quote what somebody sent.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let (at, thread) = (panic.location().map(ToString::to_string), thread::current());
+        tracing::error!(at, thread = thread.name(), "panicked");
+    }));
 }
 
 fn start(

@@ -83,17 +83,16 @@ impl StoredLetter {
     }
 }
 
-/// The newest letters, at most `limit`, optionally of one reason, older than row `before`.
+/// The newest letters, at most `limit`, optionally of one reason.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn list(
     conn: &mut PgConnection,
     reason: Option<&str>,
-    before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredLetter>, sqlx::Error> {
-    crate::store::list_letters(conn, reason, before, limit).await
+    crate::store::letters(conn, reason, None, limit).await
 }
 
 /// The oldest letters after row `after`, at most `limit`, optionally of one reason: in the order in which they are to be
@@ -107,7 +106,7 @@ pub async fn oldest(
     after: i64,
     limit: i64,
 ) -> Result<Vec<StoredLetter>, sqlx::Error> {
-    crate::store::oldest_letters(conn, reason, after, limit).await
+    crate::store::letters(conn, reason, Some(after), limit).await
 }
 
 /// Removes letters that were dealt with.

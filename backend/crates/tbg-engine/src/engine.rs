@@ -121,8 +121,8 @@ impl Engine {
         Ok(outcome)
     }
 
-    /// The same, but `None` when a reactor panics. Then nothing of the batch is stored, and the connection is to be
-    /// dropped: it may be in the middle of anything.
+    /// The same, but `None` when a reactor panics. Then nothing of the batch is stored: the transaction ends before
+    /// the connection is used again. Only a connection that was in the middle of a COPY refuses what comes next.
     ///
     /// # Errors
     /// See [`apply`](Self::apply).

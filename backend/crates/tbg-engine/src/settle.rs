@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tbg_core::redis::Redis;
 use tbg_core::{Clock, metrics as names};
 use tokio::sync::mpsc;
@@ -80,7 +80,7 @@ impl Settler {
     /// When an acknowledgement failed.
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
         drop(self.queue);
-        self.task.await.context("settling crashed")?
+        self.task.await.map_err(|_| anyhow!("settling crashed"))?
     }
 }
 

@@ -93,39 +93,19 @@ pub(crate) async fn insert_letters(
     Ok(())
 }
 
-pub(crate) async fn list_letters(
+/// After row `after` the oldest letters, else the newest.
+pub(crate) async fn letters(
     conn: &mut PgConnection,
     reason: Option<&str>,
-    before: Option<i64>,
+    after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredLetter>, sqlx::Error> {
     sqlx::query_as!(
         StoredLetter,
         "SELECT id, stream, stream_id, event_type, payload, reason, detail, created_at
          FROM ingest_dead_letters
-         WHERE ($1::TEXT IS NULL OR reason = $1) AND ($2::BIGINT IS NULL OR id < $2)
-         ORDER BY id DESC LIMIT $3",
-        reason,
-        before,
-        limit
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// The oldest letters after row `after`.
-pub(crate) async fn oldest_letters(
-    conn: &mut PgConnection,
-    reason: Option<&str>,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<StoredLetter>, sqlx::Error> {
-    sqlx::query_as!(
-        StoredLetter,
-        "SELECT id, stream, stream_id, event_type, payload, reason, detail, created_at
-         FROM ingest_dead_letters
-         WHERE ($1::TEXT IS NULL OR reason = $1) AND id > $2
-         ORDER BY id LIMIT $3",
+         WHERE ($1::TEXT IS NULL OR reason = $1) AND ($2::BIGINT IS NULL OR id > $2)
+         ORDER BY CASE WHEN $2::BIGINT IS NULL THEN id END DESC, id LIMIT $3",
         reason,
         after,
         limit

@@ -7,12 +7,10 @@
 //! While a transaction runs, the next batch is already being read and decoded, and the one before is
 //! acknowledged and published (see [`settle`](crate::settle)).
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures_util::FutureExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tbg_core::redis::{DedicatedGuard, Redis};
@@ -258,16 +256,16 @@ impl Writer {
         letters: &[DeadLetter],
     ) -> anyhow::Result<Option<Outcome>> {
         let span = tracing::info_span!("batch", events = events.len());
-        let applying = self.engine.apply(conn, events, letters, self.clock.now()).instrument(span);
-        match AssertUnwindSafe(applying).catch_unwind().await {
-            Ok(Ok(outcome)) => Ok(Some(outcome)),
-            Ok(Err(error)) if db::is_transient(&error) => Err(error).context("PostgreSQL is away"),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the database refused a batch");
+        let applying = self.engine.apply_guarded(conn, events, letters, self.clock.now()).instrument(span);
+        match applying.await {
+            Ok(Some(outcome)) => Ok(Some(outcome)),
+            Ok(None) => {
+                tracing::error!("a reactor panicked");
                 Ok(None)
             }
-            Err(_) => {
-                tracing::error!("a reactor panicked");
+            Err(error) if db::is_transient(&error) => Err(error).context("PostgreSQL is away"),
+            Err(error) => {
+                tracing::error!(%error, "the database refused a batch");
                 Ok(None)
             }
         }

@@ -12,7 +12,8 @@ use crate::store::{self, WeekRow};
 /// Where weeks that run are asked for: rows and place of a user who exists.
 pub(crate) type CurrentWeeks = Gather<(UserId, IsoWeek), Option<(WeekRow, Standing)>>;
 
-/// By one statement, then one round trip to Redis.
+/// By one statement, then one round trip to Redis; by a second statement while Redis does not know the network's
+/// difficulty.
 pub(crate) fn gather(pool: PgPool, ranking: Ranking) -> CurrentWeeks {
     Gather::new(move |asked| {
         let (pool, ranking) = (pool.clone(), ranking.clone());
@@ -31,6 +32,12 @@ async fn load(
     let best = |row: &Option<WeekRow>| row.as_ref().and_then(|row| row.live().best).unwrap_or(0.0);
     let asked: Vec<_> =
         asked.iter().zip(&rows).map(|((user, week), row)| (*week, *user, best(row))).collect();
-    let standings = ranking.standings(pool, &asked).await;
+    let mut standings = ranking.standings(pool, &asked).await;
+    if standings.iter().any(|standing| standing.network_difficulty.is_none()) {
+        let newest = store::network_difficulty(pool).await?;
+        for standing in &mut standings {
+            standing.network_difficulty = standing.network_difficulty.or(newest);
+        }
+    }
     Ok(rows.into_iter().zip(standings).map(|(row, standing)| Some((row?, standing))).collect())
 }

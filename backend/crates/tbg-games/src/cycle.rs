@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use tbg_core::UserId;
 use tbg_core::audit::{self, Action, Entry as AuditEntry};
 use tbg_core::live::{LiveBus, LiveEvent, LiveMessage};
 use tbg_core::outbox::{self, DomainEvent, LotteryResult};
 use tbg_core::period::IsoWeek;
+use tbg_core::{UserId, db};
 use tokio::task::spawn_blocking;
 
 use crate::metrics;
@@ -104,6 +104,9 @@ impl Cycle {
         // Told before the work, which may fail, and after it.
         let overdue = unfinished.iter().filter(results_are_due).count();
         metrics::overdue(overdue);
+        if waits == Waits::Skipped {
+            self.note_forced(&unfinished).await?;
+        }
         let mut weeks = Vec::new();
         for monday in unfinished {
             let status =
@@ -117,6 +120,17 @@ impl Cycle {
         let completed = weeks.iter().filter(|week| week.status == "completed").count();
         metrics::overdue(overdue.saturating_sub(completed));
         Ok(weeks)
+    }
+
+    /// Keeps which weeks an operator took out of turn: before that, so that no attempt is missing.
+    async fn note_forced(&self, mondays: &[NaiveDate]) -> anyhow::Result<()> {
+        let mut conn = self.pool.acquire().await?;
+        for monday in mondays {
+            let week = IsoWeek::of_day(*monday).to_string();
+            let entry = AuditEntry::new(Action::LotteryForced, "lottery").on(week);
+            audit::record(&mut conn, &entry).await.context("audit")?;
+        }
+        Ok(())
     }
 
     /// Makes rows from the first week with shares to the current one.
@@ -169,7 +183,12 @@ impl Cycle {
     ) -> anyhow::Result<Option<Frozen>> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        let Some(draw) = store::hold(&mut tx, monday).await? else { return Ok(None) };
+        let held = match store::hold(&mut tx, monday).await {
+            // Another run has frozen it while this one waited for the row.
+            Err(error) if db::is_overtaken(&error) => return Ok(None),
+            held => held?,
+        };
+        let Some(draw) = held else { return Ok(None) };
         if draw.status != "open" || now < end_of(monday) + self.grace(waits) {
             return Ok(None);
         }

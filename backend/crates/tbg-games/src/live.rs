@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use redis::{FromRedisValue, RedisResult, Value, from_redis_value};
 use sqlx::PgPool;
@@ -30,6 +31,9 @@ const BELOW_ALL: f64 = -1.0;
 /// How long a copy in this process is good: as long as the job leaves the one in Redis alone.
 const COPY_FOR: Duration = Duration::from_secs(300);
 
+/// How long a ranking is not made again that could not be made, as in a Redis that answers and takes nothing.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
 /// Where somebody stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Standing {
@@ -45,9 +49,9 @@ pub struct Ranking {
     redis: Redis,
     /// The same for whoever waits for an answer.
     asking: Redis,
-    /// Held while a ranking is made.
-    making: Arc<Mutex<()>>,
-    /// The rankings that were needed while Redis was away; held while one is made.
+    /// Held while a missing ranking is made: when that failed last.
+    making: Arc<Mutex<Option<Instant>>>,
+    /// The rankings that were needed while Redis had none; held while one is made.
     copies: Arc<Mutex<HashMap<IsoWeek, Arc<RankingCopy>>>>,
 }
 
@@ -117,21 +121,25 @@ impl Ranking {
         self.standings(pool, &[asked]).await.pop().unwrap_or_default()
     }
 
-    /// Where users stand, in their order: one round trip. A ranking that Redis forgot is made; without Redis, and
-    /// without a database to make a copy from, nobody stands anywhere.
+    /// Where users stand, in their order: one round trip. A ranking that Redis forgot is made. Where Redis is away, or
+    /// does not take it, a copy in this process answers; without a database to make that from, nobody stands anywhere.
     pub(crate) async fn standings(&self, pool: &PgPool, asked: &[Asked]) -> Vec<Standing> {
-        let standings = match self.ask(asked).await {
-            Ok((standings, forgotten)) if forgotten.is_empty() => return standings,
-            Ok((standings, forgotten)) => match self.make_missing(pool, forgotten).await {
-                Ok(()) => Ok(self.ask(asked).await.map_or(standings, |(standings, _)| standings)),
-                Err(error) => Err(error),
-            },
-            Err(_) => self.by_copies(pool, asked).await.map_err(Into::into),
-        };
-        standings.unwrap_or_else(|error| {
-            tracing::debug!(error = format!("{error:#}"), "no live ranking");
+        let mut network_difficulty = None;
+        if let Ok((standings, forgotten)) = self.ask(asked).await {
+            if forgotten.is_empty() {
+                return standings;
+            }
+            network_difficulty = standings.first().and_then(|standing| standing.network_difficulty);
+            match self.make_missing(pool, forgotten).await {
+                Ok(()) => return self.ask(asked).await.map_or(standings, |(standings, _)| standings),
+                Err(error) => tracing::debug!(error = format!("{error:#}"), "no ranking in Redis"),
+            }
+        }
+        let standings = self.by_copies(pool, asked).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no live ranking");
             vec![Standing::default(); asked.len()]
-        })
+        });
+        standings.into_iter().map(|standing| Standing { network_difficulty, ..standing }).collect()
     }
 
     /// What Redis says, and the weeks that it does not know whole: one round trip.
@@ -199,16 +207,21 @@ impl Ranking {
         Ok(copy)
     }
 
-    /// Makes the rankings of weeks that are not there, once at a time.
+    /// Makes the rankings of weeks that are not there, once at a time; not for a while after that failed.
     async fn make_missing(&self, pool: &PgPool, weeks: BTreeSet<IsoWeek>) -> anyhow::Result<()> {
-        let _making = self.making.lock().await;
+        let mut failed = self.making.lock().await;
+        ensure!(failed.is_none_or(|at| at.elapsed() > REFUSED_FOR), "it could not be made a moment ago");
         for week in weeks {
             let made: Option<f64> =
                 redis::cmd("ZSCORE").arg(key(week)).arg(MADE).query_async(&mut self.redis.clone()).await?;
-            if made.is_none() {
-                self.make(pool, week).await?;
+            if made.is_none()
+                && let Err(error) = self.make(pool, week).await
+            {
+                *failed = Some(Instant::now());
+                return Err(error);
             }
         }
+        *failed = None;
         Ok(())
     }
 

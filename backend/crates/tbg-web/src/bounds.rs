@@ -1,7 +1,6 @@
 //! How large a request's head may be (contract `production.md` §4).
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::error::{ApiError, ErrorCode};
@@ -11,7 +10,7 @@ const MAX_URI_BYTES: usize = 8 * 1024;
 /// The largest sum of header names and values, in bytes.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-pub(crate) async fn check(request: Request, next: Next) -> Response {
+pub(crate) async fn check(request: Request, next: impl AsyncFnOnce(Request) -> Response) -> Response {
     let uri = request.uri();
     let uri_bytes = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
     if uri_bytes > MAX_URI_BYTES {
@@ -22,5 +21,5 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
     if header_bytes > MAX_HEADER_BYTES {
         return ApiError::new(ErrorCode::HeadersTooLarge, "Headers are too large").into_response();
     }
-    next.run(request).await
+    next(request).await
 }

@@ -7,14 +7,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tbg_core::config::Environment;
 
@@ -76,7 +75,11 @@ impl Origins {
     }
 }
 
-pub(crate) async fn check(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    origins: &Origins,
+    request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
     let standing = origins.standing(origin.as_ref().map(HeaderValue::as_bytes));
     let is_preflight = origin.is_some()
@@ -89,7 +92,7 @@ pub(crate) async fn check(State(origins): State<Origins>, request: Request, next
     } else if is_preflight {
         preflight(standing)
     } else {
-        next.run(request).await
+        next(request).await
     };
     if let (Standing::Allowed, Some(origin)) = (standing, origin) {
         allow(response.headers_mut(), origin);

@@ -8,13 +8,13 @@
 //!
 //! Contract: `auth-users.md` section 1.2.
 
+use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 
 use crate::error::{ApiError, ErrorCode, FieldError, FieldErrorKind};
 use crate::request_id::RequestId;
@@ -24,11 +24,8 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// Contract: `auth-users.md` §1.2, last line.
 const WWW_AUTHENTICATE_BEARER: &str = "Bearer realm=\"tbg\", error=\"invalid_token\"";
 
-pub(crate) async fn shape(
-    Extension(request_id): Extension<RequestId>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn shape(request: Request, next: Next) -> Response {
+    let request_id = request.extensions().get::<RequestId>().cloned();
     let root = FieldRoot::of(&request);
     let mut response = next.run(request).await;
     let error = match response.extensions_mut().remove::<ApiError>() {
@@ -37,7 +34,7 @@ pub(crate) async fn shape(
         None => return response,
     };
     error.log_cause();
-    write(response, error, &request_id)
+    write(response, error, request_id.as_ref().map_or("", RequestId::as_str))
 }
 
 fn is_foreign_error(response: &Response) -> bool {
@@ -64,11 +61,11 @@ fn translate(status: StatusCode, root: FieldRoot) -> ApiError {
     }
 }
 
-fn write(response: Response, error: ApiError, request_id: &RequestId) -> Response {
+fn write(response: Response, error: ApiError, request_id: &str) -> Response {
     let code = error.code();
     let retry_after_s = error.retry_after_seconds();
     let (mut parts, _) = response.into_parts();
-    let (json, body) = Json(error.into_body(request_id.as_str().to_owned())).into_response().into_parts();
+    let (json, body) = Json(error.into_body(request_id.to_owned())).into_response().into_parts();
 
     parts.status = code.status();
     parts.headers.remove(CONTENT_LENGTH);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,6 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// What the front door stands on.
-#[derive(Clone)]
 pub(crate) struct FrontDoor {
     pub authenticator: Arc<Authenticator>,
     pub limiter: Limiter,
@@ -36,7 +35,7 @@ pub(crate) struct FrontDoor {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-pub(crate) async fn pass(State(door): State<FrontDoor>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn pass(door: &FrontDoor, mut request: Request, next: Next) -> Response {
     let ip = client_ip(request.extensions(), request.headers(), &door.trusted_proxies);
     let origin = origin_of(ip, request.headers());
     request.extensions_mut().insert(origin.clone());

@@ -54,13 +54,13 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                 }
                 let (questions, listeners): (_, Vec<_>) =
                     group.into_iter().map(|Asked { question, answer }| (question, answer)).unzip();
-                let (load, is_full) = (Arc::clone(&load), listeners.len() == TOGETHER);
+                // Questions that found the group full need not wait for more.
+                let (load, are_more) = (Arc::clone(&load), !asked.is_empty());
                 let told = tokio::spawn(async move {
                     let _turn = turn;
                     tell(listeners, load(questions).await);
                 });
-                // A full group has left questions behind: they need not wait for more.
-                if !is_full {
+                if !are_more {
                     let _late = timeout(PATIENCE, told).await;
                 }
             }
@@ -158,6 +158,18 @@ mod tests {
         assert_eq!(slow.ask(14).await.unwrap(), 14);
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         assert_eq!(first.await.unwrap(), 13);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_a_group_full_does_not_wait_for_more() {
+        let slow = Gather::new(|numbers: Vec<usize>| async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(numbers)
+        });
+        let started = tokio::time::Instant::now();
+        let asked = join_all((0..3 * TOGETHER).map(|number| slow.ask(number)));
+        tokio::task::unconstrained(asked).await;
+        assert!(started.elapsed() < Duration::from_secs(5) + PATIENCE, "{:?}", started.elapsed());
     }
 
     #[tokio::test]

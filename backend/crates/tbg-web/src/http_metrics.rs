@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::Next;
 use axum::response::Response;
 use metrics::{SharedString, counter, histogram};
 
@@ -19,13 +18,13 @@ use crate::route_labels::RouteLabels;
 pub const HTTP_LATENCY_BUCKETS_SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0];
 
-pub(crate) async fn measure(request: Request, next: Next) -> Response {
+pub(crate) async fn measure(request: Request, next: impl AsyncFnOnce(Request) -> Response) -> Response {
     let labels = RouteLabels::of(&request);
     if labels.is_probe() {
-        return next.run(request).await;
+        return next(request).await;
     }
     let started = Instant::now();
-    let response = next.run(request).await;
+    let response = next(request).await;
     record(&labels, response.status(), started);
     response
 }

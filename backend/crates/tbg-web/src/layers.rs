@@ -49,30 +49,52 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a request may take before it is asked whether the database still answers.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
-pub(crate) fn apply(router: Router, origins: Origins, door: FrontDoor, probes: Probes) -> Router {
+/// What decides who gets in.
+pub(crate) struct Gate {
+    pub origins: Origins,
+    pub door: FrontDoor,
+    pub probes: Probes,
+}
+
+pub(crate) fn apply(router: Router, gate: Gate) -> Router {
     router.layer(
         ServiceBuilder::new()
-            .layer(from_fn(request_id::identify))
-            .layer(from_fn(security_headers::secure))
-            .layer(from_fn(http_metrics::measure))
-            .layer(from_fn(error_shape::shape))
+            .layer(from_fn(present))
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(from_fn(bounds::check))
-            .layer(from_fn_with_state(origins, cors::check))
-            .layer(from_fn_with_state(probes, wait_with_the_database))
-            .layer(from_fn_with_state(door, front_door::pass))
+            .layer(from_fn_with_state(Arc::new(gate), admit))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE))
             .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES)),
     )
 }
 
+/// 1 to 4, innermost first. One layer of axum, because each clones and boxes all that is below it.
+async fn present(request: Request, next: Next) -> Response {
+    let shaped = async move |request| error_shape::shape(request, next).await;
+    let measured = async move |request| http_metrics::measure(request, shaped).await;
+    let secured = async move |request| security_headers::secure(request, measured).await;
+    request_id::identify(request, secured).await
+}
+
+/// 6 to 9, innermost first; one layer for the same reason.
+async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let gate = &*gate;
+    let passed = async move |request| front_door::pass(&gate.door, request, next).await;
+    let patient = async move |request| wait_with_the_database(&gate.probes, request, passed).await;
+    let allowed = async move |request| cors::check(&gate.origins, request, patient).await;
+    bounds::check(request, allowed).await
+}
+
 /// A request that takes long goes on as long as the database answers others. When the network swallows what is sent
 /// to it, nobody says so: then this is a 503 within five seconds (contract `production.md` §2.3, row 4), not a wait.
 /// A request whose body is still on its way waits for its client, and is given that time.
-async fn wait_with_the_database(State(probes): State<Probes>, request: Request, next: Next) -> Response {
+async fn wait_with_the_database(
+    probes: &Probes,
+    request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let answer = next.run(request.map(|body| noting_its_end(body, &is_read)));
+    let answer = next(request.map(|body| noting_its_end(body, &is_read)));
     tokio::pin!(answer);
     loop {
         tokio::select! {
@@ -105,11 +127,7 @@ fn noting_its_end(body: Body, is_read: &Arc<AtomicBool>) -> Body {
     Body::from_stream(body.into_data_stream().chain(end))
 }
 
-fn panicked(payload: Box<dyn Any + Send>) -> Response {
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    ApiError::internal(anyhow::anyhow!("panic in a handler: {message}")).into_response()
+/// The log has the place already, and not the message, which may quote what somebody sent.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal(anyhow::anyhow!("panic in a handler")).into_response()
 }

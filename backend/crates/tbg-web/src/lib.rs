@@ -84,7 +84,7 @@ pub fn router(state: WebState, domains: Routes) -> Router {
     let routes = routes.route("/metrics", get(health::metrics));
     let routes = if parts.docs_enabled { routes.merge(docs::page(document)) } else { routes };
     let probes = state.probes.clone();
-    layers::apply(routes.with_state(state), parts.origins.clone(), door, probes)
+    layers::apply(routes.with_state(state), layers::Gate { origins: parts.origins.clone(), door, probes })
 }
 
 /// What a process answers that serves no API: health, version, metrics. For its orchestrator and Prometheus alone.

@@ -7,7 +7,6 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
-use axum::middleware::Next;
 use axum::response::Response;
 
 /// Names and values of `production.md` §6.
@@ -21,9 +20,9 @@ pub const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (CONTENT_SECURITY_POLICY, "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'"),
 ];
 
-pub(crate) async fn secure(request: Request, next: Next) -> Response {
+pub(crate) async fn secure(request: Request, next: impl AsyncFnOnce(Request) -> Response) -> Response {
     let is_personal = is_personal(request.uri().path());
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

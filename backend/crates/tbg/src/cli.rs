@@ -260,7 +260,7 @@ pub struct LetterFilter {
     #[arg(long)]
     pub reason: Option<String>,
     /// List at most this many; retry fetches this many at a time, until all were tried
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
 }
 

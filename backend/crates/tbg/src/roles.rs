@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::{Connection as _, PgPool};
 use tbg_core::config::{IngestMode, Settings};
@@ -97,11 +97,17 @@ impl Process {
         Ok(())
     }
 
-    /// Runs `roles` until `shutdown`, then drains them. A role that ends by itself stops the process.
+    /// Runs `roles` until `shutdown`, then drains them; says when all have `started`. A role that ends by itself stops
+    /// the process.
     ///
     /// # Errors
     /// When a role cannot start, fails, or ends before `shutdown`.
-    pub async fn run(self, roles: &[Role], shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        roles: &[Role],
+        shutdown: CancellationToken,
+        started: impl FnOnce(),
+    ) -> anyhow::Result<()> {
         let has = |role| roles.contains(&role) || roles.contains(&Role::All);
         let drain = Duration::from_secs(self.settings.shutdown_drain_seconds);
         let mut running = Running::default();
@@ -118,6 +124,7 @@ impl Process {
         if has(Role::Jobs) {
             self.start_jobs(&mut running, &shutdown)?;
         }
+        started();
         let upkeep = self.metrics.clone();
         let gauges = Gauges::new(&self.settings, &self.pool, self.name.clone(), Arc::clone(&self.clock))?;
         let tidy = tokio::spawn(async move {
@@ -150,8 +157,8 @@ impl Process {
             let seen = tokio::spawn(async move { authenticator.write_seen(stop).await });
             let sockets = tokio::spawn(api.realtime.run(shutdown.clone()));
             let served = tbg_web::serve(listener, api.router, shutdown, drain).await;
-            sockets.await.context("the sockets crashed")?;
-            seen.await.context("the writer of last-seen times crashed")?;
+            sockets.await.map_err(|_| anyhow!("the sockets crashed"))?;
+            seen.await.map_err(|_| anyhow!("the writer of last-seen times crashed"))?;
             Ok(served?)
         })
     }

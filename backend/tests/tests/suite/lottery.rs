@@ -122,11 +122,7 @@ async fn cycle_at_once(app: &App, clocks: &[DateTime<Utc>]) {
     let cycle = app.cycle();
     let runs = clocks.iter().map(|now| cycle.run(*now, Waits::Kept));
     for outcome in futures_util::future::join_all(runs).await {
-        // One of two that write at the same time may be told to try again.
-        if let Err(error) = outcome {
-            let text = format!("{error:#}");
-            assert!(clocks.len() > 1 && text.contains("could not serialize"), "{text}");
-        }
+        outcome.expect("whoever comes second finds the step done");
     }
 }
 

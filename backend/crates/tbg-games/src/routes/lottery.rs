@@ -253,11 +253,15 @@ async fn results(
     let week = parse_week(&week).ok_or_else(no_draw)?.to_string();
     let (page, per_page) = (query.page.map_or(1, Int::get), query.per_page.map_or(PER_PAGE, Int::get));
     let draw = store::draw(&games.pool, Some(&week)).await?.ok_or_else(no_draw)?;
-    let after = i32::try_from((page - 1).saturating_mul(per_page)).unwrap_or(i32::MAX - 100);
-    let rows =
-        store::results(&games.pool, draw.id, after, i32::try_from(per_page).unwrap_or(1), None).await?;
-    let total = if draw.status == "completed" { draw.total_participants.into() } else { 0 };
-    let results = rows.iter().map(|row| Entry::of(row, None)).collect();
+    let (mut results, mut total) = (Vec::new(), 0);
+    // What is completed now was perhaps not when the draw was read.
+    if draw.status == "completed" {
+        let after = i32::try_from((page - 1).saturating_mul(per_page)).unwrap_or(i32::MAX - 100);
+        let at_most = i32::try_from(per_page).unwrap_or(1);
+        let rows = store::results(&games.pool, draw.id, after, at_most, None).await?;
+        results = rows.iter().map(|row| Entry::of(row, None)).collect();
+        total = draw.total_participants.into();
+    }
     Ok(Json(WeekResults { draw: draw.into(), results, total, page, per_page }))
 }
 

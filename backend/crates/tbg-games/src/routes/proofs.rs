@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use axum::Json;
 use axum::body::{Body as AxumBody, Bytes};
 use axum::extract::{Path, State};
@@ -255,6 +256,11 @@ async fn own(
     let levels: Vec<i16> = places.iter().filter_map(|(level, ..)| i16::try_from(*level).ok()).collect();
     let indexes: Vec<i32> = places.iter().filter_map(|(_, index, _)| i32::try_from(*index).ok()).collect();
     let hashes = store::hashes(&games.pool, entry.draw_id, &levels, &indexes).await?;
+    if hashes.len() != places.len() {
+        return Err(ApiError::internal(anyhow!(
+            "the tree of {week} lacks hashes: restore `lottery_tree_levels`"
+        )));
+    }
     let siblings = places
         .iter()
         .zip(&hashes)

@@ -197,7 +197,9 @@ async fn load(
     } else {
         (standing.rank, standing.participants, percentile(standing.rank, standing.participants))
     };
-    let network_difficulty = network(games, &row, &standing).await?;
+    // Of then, which the row of a past week knows; else of now.
+    let network_difficulty =
+        row.network_difficulty.or(standing.network_difficulty).unwrap_or(games.unknown_network_difficulty);
     let time = time.filter(|_| best.is_some());
     let days = days(&row, week.monday(), best_difficulty, time);
     let (best_hash, best_hash_source) = hash(&row, best_difficulty);
@@ -245,15 +247,6 @@ async fn past(games: &Games, user: UserId, week: IsoWeek) -> Result<Option<(Week
         games.ranking.standing(&games.pool, (week, user, row.live().best.unwrap_or(0.0))).await
     };
     Ok(Some((row, standing)))
-}
-
-/// The network's difficulty: for a past week of then, which its row knows; else of now.
-async fn network(games: &Games, row: &WeekRow, standing: &Standing) -> Result<f64, ApiError> {
-    let known = match row.network_difficulty.or(standing.network_difficulty) {
-        None => store::network_difficulty(&games.pool).await?,
-        known => known,
-    };
-    Ok(known.unwrap_or(games.unknown_network_difficulty))
 }
 
 /// The best of each day; the day of the week's best shows at least that.

@@ -80,7 +80,7 @@ pub(crate) async fn ban(
     Ok(sids)
 }
 
-/// The sessions that the last ban of a user that ended any ended.
+/// Of the bans that ended sessions of a user, what the last one ended.
 pub(crate) async fn banned_sessions(conn: &mut PgConnection, user: UserId) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT DISTINCT family_id FROM refresh_tokens t

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -39,7 +40,8 @@ pub(crate) struct Presented {
     pub origin: Origin,
 }
 
-/// Lets the request pass if its credential satisfies `class`, and tells the handler who asks.
+/// Lets the request pass if its credential satisfies `class`, and tells the handler who asks. Personal answers are
+/// kept by no cache, unless the handler says so.
 pub(crate) async fn enforce(class: Class, mut request: Request, next: Next) -> Response {
     if class == Class::None {
         return next.run(request).await;
@@ -59,7 +61,12 @@ pub(crate) async fn enforce(class: Class, mut request: Request, next: Next) -> R
         Ok(None) => {}
         Err(error) => return error.into_response(),
     }
-    next.run(request).await
+    let mut response = next.run(request).await;
+    if class != Class::Optional {
+        // Whose answer it is, a cache may not see: an API key is a header that none knows.
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 /// What is asked for.

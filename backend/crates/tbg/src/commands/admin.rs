@@ -65,7 +65,7 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<PgPool> {
         .max_connections(1)
         .connect_with(db::connect_options(settings)?)
         .await
-        .context("cannot connect to PostgreSQL: is TBG_DATABASE_URL right?")?;
+        .context(db::UNREACHABLE)?;
     db::require_schema(&mut *pool.acquire().await?).await?;
     Ok(pool)
 }

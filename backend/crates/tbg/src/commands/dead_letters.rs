@@ -26,7 +26,7 @@ pub async fn run(args: &DeadLetters, settings: &Settings) -> anyhow::Result<()> 
     match &args.action {
         DeadLetterAction::List(filter) => {
             let limit = i64::from(filter.limit);
-            let letters = dead_letters::list(&mut conn, filter.reason.as_deref(), None, limit).await?;
+            let letters = dead_letters::list(&mut conn, filter.reason.as_deref(), limit).await?;
             letters.iter().try_for_each(print)?;
             say!("{} dead letter(s)", letters.len())?;
         }
@@ -55,34 +55,32 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
     let tried = try_all(conn, filter, settings, &mut retried).await;
     let Retried { applied, duplicate, refused } = retried;
     let told = say!("{applied} applied, {duplicate} already there, {refused} still refused");
-    let mut totals = Ok(());
-    // Also of what is there already: an earlier try may have been killed before it came to this.
-    if applied + duplicate > 0 {
-        totals = recompute_totals(settings).await.context(
-            "the events are applied, but the hourly totals of the pool are not recomputed; \
-             jobs do that at night for the last week, `tbg rebuild --domain mining` for all",
-        );
-    }
+    // Always: an earlier try may have been killed when its letters had left the list already.
+    let totals = recompute_totals(settings).await.context(
+        "what is applied stays, but the hourly totals of the pool are not recomputed; \
+         jobs do that at night for the last week, `tbg rebuild --domain mining` for all",
+    );
     if let (Err(_), Err(error)) = (&tried, &totals) {
         tell!("error: {error:#}");
     }
     tried.and(totals).and(told)
 }
 
-/// Goes through the letters page by page, oldest first: what a record pays depends on those before it. Those that are applied, or were before, leave the
-/// list. Applying is idempotent, so a crash between the two steps does no harm.
+/// Goes through the letters page by page, oldest first: what a record pays depends on those before it. Those that are
+/// applied, or were before, leave the list. Applying is idempotent, so a crash between the two steps does no harm.
+/// Letters that come meanwhile are left to the next try.
 async fn try_all(
     conn: &mut PgConnection,
     filter: &LetterFilter,
     settings: &Settings,
     retried: &mut Retried,
 ) -> anyhow::Result<()> {
-    let engine = engine(settings);
+    let (engine, reason) = (engine(settings), filter.reason.as_deref());
+    let newest = dead_letters::list(conn, reason, 1).await?.first().map_or(0, |letter| letter.id);
     let mut after = 0;
-    loop {
-        let letters =
-            dead_letters::oldest(conn, filter.reason.as_deref(), after, filter.limit.into()).await?;
-        let Some(last) = letters.last() else { return Ok(()) };
+    while after < newest {
+        let letters = dead_letters::oldest(conn, reason, after, filter.limit.into()).await?;
+        let Some(last) = letters.last() else { break };
         after = last.id;
         for letter in &letters {
             match try_one(conn, &engine, letter, settings).await? {
@@ -98,6 +96,7 @@ async fn try_all(
             }
         }
     }
+    Ok(())
 }
 
 /// Applies one letter, or says why it is still refused.

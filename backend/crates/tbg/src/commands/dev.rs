@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use chrono::NaiveTime;
 use tbg_core::config::{Loaded, Settings, Sources};
 use tbg_core::period::IsoWeek;
@@ -46,11 +46,15 @@ pub async fn run(args: Dev) -> anyhow::Result<()> {
     }
     let shutdown = shutdown_signal()?;
     tracing::info!("starting private PostgreSQL and Redis servers under {}", dir.display());
-    let mut postgres = Postgres::start(&dir, Durability::Production).await?;
+    // What a start leaves half done when it is given up, the next one does again.
+    let mut postgres = tokio::select! {
+        started = Postgres::start(&dir, Durability::Production) => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let mut redis = match Redis::start(&dir, Durability::Production).await {
         Ok(redis) => redis,
         Err(error) => {
-            postgres.stop().await?;
+            let _ = postgres.stop().await;
             return Err(error);
         }
     };
@@ -70,21 +74,23 @@ async fn play(
     redis: &mut Redis,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    postgres.create_database(DATABASE).await?;
-    let settings = settings(args, dir, Some((postgres.url(DATABASE), redis.url())))?;
-    let applied = db::migrate(&db::connect_options(&settings)?).await?;
-    tracing::info!(applied, "schema is up to date");
+    let urls = (postgres.url(DATABASE), redis.url());
+    let settings = settings(args, dir, Some(urls.clone()))?;
     let metrics = tbg_core::metrics::install(&settings, &tbg_web::HTTP_LATENCY_BUCKETS_SECONDS)?;
     let clock = clock(args);
-    let process = Process::new(settings.clone(), metrics.clone(), Arc::clone(&clock))?;
     let demo = Demo::load(dir, settings.btc_network)?;
+    tokio::select! {
+        migrated = migrate(postgres, &settings) => migrated?,
+        () = shutdown.cancelled() => return Ok(()),
+    }
     past::seed(&settings, &demo, clock.now()).await?;
+    let process = Process::new(settings.clone(), metrics.clone(), Arc::clone(&clock))?;
     let simulated = miners::start(args, &settings, &demo, clock.now(), shutdown.clone()).await?;
     let live =
         tokio::spawn(live::show(metrics, process.pool().clone(), Arc::clone(&clock), shutdown.clone()));
-    let _ = welcome(&settings, args, &demo, &postgres.url(DATABASE), &redis.url());
-
-    let roles = process.run(&[Role::All], shutdown.clone());
+    let roles = process.run(&[Role::All], shutdown.clone(), || {
+        let _ = welcome(&settings, args, &demo, &urls.0, &urls.1);
+    });
     let result = tokio::select! {
         result = roles => result,
         result = keep_alive(postgres, redis, shutdown) => result,
@@ -92,9 +98,17 @@ async fn play(
     shutdown.cancel();
     let _ = live.await;
     if let Some(simulated) = simulated {
-        simulated.await.context("the simulated miners crashed")?;
+        simulated.await.map_err(|_| anyhow!("the simulated miners crashed"))?;
     }
     result
+}
+
+/// The database and its schema.
+async fn migrate(postgres: &mut Postgres, settings: &Settings) -> anyhow::Result<()> {
+    postgres.create_database(DATABASE).await?;
+    let applied = db::migrate(&db::connect_options(settings)?).await?;
+    tracing::info!(applied, "schema is up to date");
+    Ok(())
 }
 
 /// The clock of this game: the machine's, or one on which the week ends soon.

@@ -4,10 +4,8 @@ use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tbg_core::audit::{self, Action, Entry};
 use tbg_core::config::Settings;
 use tbg_core::live::LiveBus;
 use tbg_core::{Clock as _, SystemClock};
@@ -125,11 +123,6 @@ pub async fn run_due(args: &RunDue, settings: &Settings) -> anyhow::Result<()> {
     let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?);
     let cycle = roles::cycle(settings, &pool, &bus)?;
     let waits = if args.no_wait { Waits::Skipped } else { Waits::Kept };
-    if args.no_wait {
-        let mut conn = pool.acquire().await?;
-        let entry = Entry::new(Action::LotteryForced, "lottery");
-        audit::record(&mut conn, &entry).await.context("audit")?;
-    }
     let weeks = cycle.run(SystemClock.now(), waits).await?;
     say!("{}", serde_json::to_string(&weeks)?)
 }

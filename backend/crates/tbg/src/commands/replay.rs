@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::cli::Replay;
 use crate::roles::engine;
-use crate::terminal::say;
+use crate::terminal::{say, tell};
 
 /// Events applied in one transaction.
 const BATCH: usize = 2_000;
@@ -38,33 +38,50 @@ pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
     let bar = ProgressBar::new(reader.progress().1)
         .with_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} eta {eta}")?);
     let mut summary = Summary::default();
+    let fed = feed(&mut reader, args, &mut target, &bar, &mut summary).await;
+    bar.finish_and_clear();
+    // The connection goes: what a panic left open in it holds others up no longer.
+    let has_written = target.take().is_some();
+    let Summary { read, applied, duplicate, malformed, rejected } = summary;
+    let told = say!(
+        "{}",
+        json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
+    );
+    let mut totals = Ok(());
+    if has_written {
+        totals = recompute_totals(settings).await.context(
+            "what is applied stays, but the hourly totals of the pool are not recomputed; \
+             run the same replay again: it applies nothing twice",
+        );
+    }
+    if let (Err(_), Err(error)) = (&fed, &totals) {
+        tell!("error: {error:#}");
+    }
+    fed.and(totals).and(told)
+}
+
+/// Reads the file to its end and applies it batch by batch.
+async fn feed(
+    reader: &mut NdjsonReader,
+    args: &Replay,
+    target: &mut Option<(PgConnection, Engine)>,
+    bar: &ProgressBar,
+    summary: &mut Summary,
+) -> anyhow::Result<()> {
     let mut pace = Pace::new(args.rate);
     loop {
-        let (events, letters, ended) = next_batch(&mut reader, args, &mut summary)?;
+        let (events, letters, ended) = next_batch(reader, args, summary)?;
         bar.set_position(reader.progress().0);
         bar.set_message(format!("{} events", summary.read));
-        if let Some((conn, engine)) = &mut target {
+        if let Some((conn, engine)) = target {
             let count = events.len();
-            apply(conn, engine, events, &letters, &mut summary).await?;
+            apply(conn, engine, events, &letters, summary).await?;
             pace.wait_for(count).await;
         }
         if ended {
-            break;
+            return Ok(());
         }
     }
-    bar.finish_and_clear();
-    let Summary { read, applied, duplicate, malformed, rejected } = summary;
-    say!(
-        "{}",
-        json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
-    )?;
-    if target.is_some() {
-        recompute_totals(settings).await.context(
-            "the events are applied, but the hourly totals of the pool are not recomputed; \
-             run the same replay again: it applies nothing twice",
-        )?;
-    }
-    Ok(())
 }
 
 /// Sums the pool's hours anew, as far back as an event may have changed them.
@@ -117,8 +134,14 @@ async fn apply(
     summary: &mut Summary,
 ) -> anyhow::Result<()> {
     // What was replayed is no news: its pushes are dropped.
-    let applied = engine.apply(conn, events, letters, SystemClock.now()).await;
-    let outcome = applied.map_err(|error| not_applied(error, summary.read))?;
+    let applied = engine.apply_guarded(conn, events, letters, SystemClock.now()).await;
+    let Some(outcome) = applied.map_err(|error| not_applied(error, summary.read))? else {
+        bail!(
+            "a reactor panicked in the batch that ends with event {} of the file, and would again; what was applied \
+             before stays",
+            summary.read
+        );
+    };
     summary.applied += outcome.applied;
     summary.duplicate += outcome.duplicate;
     Ok(())

@@ -14,5 +14,5 @@ pub async fn run(args: &Serve, settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown_signal()?;
     let process = Process::new(settings, metrics, Arc::new(SystemClock))?;
     process.check_schema().await?;
-    process.run(&args.role, shutdown).await
+    process.run(&args.role, shutdown, || ()).await
 }

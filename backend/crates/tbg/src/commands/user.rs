@@ -68,7 +68,7 @@ pub async fn run(args: &User, settings: &Settings) -> anyhow::Result<()> {
         (false, true) => {
             let ended = change.ended_sessions.len();
             say!(
-                "User {user} was banned before: nothing changed; of its sessions, {ended} are announced again."
+                "User {user} was banned before: nothing changed; {ended} of its sessions had been ended by it."
             )
         }
         (false, false) => say!("User {user} was not banned: nothing changed."),

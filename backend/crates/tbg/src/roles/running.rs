@@ -64,7 +64,7 @@ impl Running {
     async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
         let (id, ended) = match self.tasks.join_next_with_id().await? {
             Ok((id, ended)) => (id, ended),
-            Err(error) => (error.id(), Err(anyhow::Error::new(error).context("it crashed"))),
+            Err(error) => (error.id(), Err(anyhow!("it crashed"))),
         };
         Some((self.names.remove(&id).unwrap_or("without a name"), ended))
     }

@@ -60,6 +60,19 @@ async fn without_redis_ranks_come_from_a_copy() {
 }
 
 #[tokio::test]
+async fn where_redis_takes_nothing_ranks_come_from_a_copy_that_is_not_made_for_each_question() {
+    let (app, person, other) = two().await;
+    forget_all(&app).await;
+    let mut redis = app.redis.manager();
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg(&["maxmemory", "1", "maxmemory-policy", "noeviction"]);
+    set.query_async::<()>(&mut redis).await.unwrap();
+    assert_eq!(standing(&app, &person).await, (json!(2), json!(2)));
+    app.db.change("DELETE FROM weekly_best_diff WHERE best_difficulty = 4e9").await;
+    assert_eq!(standing(&app, &other).await, (json!(1), json!(2)));
+}
+
+#[tokio::test]
 async fn who_is_banned_leaves_the_ranking_with_the_next_run_of_its_job() {
     let (app, person, other) = two().await;
     let now = app.clock.now();
