@@ -4,6 +4,7 @@
 //! unique per consumer, so writing it again changes nothing.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -369,6 +370,16 @@ impl Rows {
 /// When an event cannot be serialised or the database does not answer.
 pub async fn write(conn: &mut PgConnection, events: &[DomainEvent]) -> Result<u64, sqlx::Error> {
     Rows::of(events)?.write(conn).await
+}
+
+/// Which of these keys belong to events that were written before.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn written(conn: &mut PgConnection, keys: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+    let rows =
+        sqlx::query_scalar!("SELECT DISTINCT event_key FROM domain_outbox WHERE event_key = ANY($1)", keys);
+    Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
 /// An event as its consumer reads it.

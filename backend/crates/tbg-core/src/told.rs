@@ -1,5 +1,5 @@
 //! What only one process knows and administrators ask another one for: each process tells it in one hash of Redis,
-//! a field per process. A copy for display; nothing depends on it.
+//! a field per process. A copy for display, and for jobs that would rather wait for ingest.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -68,8 +68,8 @@ impl Told {
 pub struct Known {
     /// Open sockets.
     pub sockets: i64,
-    /// The greatest lag of an ingest process; 0 while none has committed a batch.
-    pub ingest_lag_seconds: f64,
+    /// The greatest lag of an ingest process; none while no such process is known that has committed a batch.
+    pub ingest_lag_seconds: Option<f64>,
     /// The newest backup.
     pub last_backup_at: Option<DateTime<Utc>>,
 }
@@ -106,8 +106,8 @@ pub async fn ask(redis: &mut Redis, now: DateTime<Utc>) -> RedisResult<Known> {
         match serde_json::from_str::<Told>(&json) {
             Ok(told) if now - told.at <= GONE_AFTER => {
                 known.sockets += told.sockets;
-                known.ingest_lag_seconds =
-                    known.ingest_lag_seconds.max(told.ingest_lag_seconds.unwrap_or(0.0));
+                let lags = known.ingest_lag_seconds.into_iter().chain(told.ingest_lag_seconds);
+                known.ingest_lag_seconds = lags.reduce(f64::max);
                 known.last_backup_at = known.last_backup_at.max(told.last_backup_at);
             }
             _ => gone.push(process),

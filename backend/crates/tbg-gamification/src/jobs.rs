@@ -16,6 +16,7 @@ use tbg_core::told;
 use tbg_core::{Clock, UserId};
 
 use crate::metrics;
+use crate::rules::streak::{Missed, Streak};
 use crate::rules::words;
 use crate::store::{self, StreakRow};
 
@@ -87,10 +88,7 @@ async fn warn(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
         (streak.current > 0).then(|| {
             let user = UserId(row.user_id);
             let notice = words::streak_warning(user, streak.current, week, streak.freezes, now);
-            Notice {
-                events: vec![DomainEvent::Notify(notice)],
-                live: Some(("streak_warning", streak.current)),
-            }
+            Notice { event: DomainEvent::Notify(notice), live: Some(("streak_warning", streak.current)) }
         })
     })
     .await
@@ -106,34 +104,32 @@ async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
     }
     let (closed, now) = (week.minus(1), parts.clock.now());
     let broken = notify(parts, week, |row| {
-        let last = IsoWeek::parse(&row.last_active_week)?;
-        let missed = closed.weeks_since(last);
-        let (freezes, user) = (i64::from(row.freezes), UserId(row.user_id));
-        if missed == freezes + 1 && row.current_streak >= 2 {
-            let notice = words::streak_broken(user, row.current_streak, closed, now);
-            let live = Some(("streak_broken", row.current_streak));
-            return Some(Notice { events: vec![DomainEvent::Notify(notice)], live });
-        }
-        (1..=freezes).contains(&missed).then(|| {
-            let left = i16::try_from(freezes - missed).unwrap_or(0);
-            let notice = words::streak_frozen(user, closed, left, now);
-            Notice { events: vec![DomainEvent::Notify(notice)], live: None }
-        })
+        let last_active = IsoWeek::parse(&row.last_active_week);
+        let (current, user) = (row.current_streak, UserId(row.user_id));
+        let streak = Streak { current, last_active, freezes: row.freezes, ..Streak::default() };
+        let (notice, live) = match streak.closed_before(week)? {
+            Missed::Broken => {
+                (words::streak_broken(user, current, closed, now), Some(("streak_broken", current)))
+            }
+            Missed::Bridged { freezes_left } => (words::streak_frozen(user, closed, freezes_left, now), None),
+        };
+        Some(Notice { event: DomainEvent::Notify(notice), live })
     })
     .await?;
     metrics::streaks_broken(broken);
     Ok(())
 }
 
-/// How far ingest is behind, in seconds. While Redis is away it gets no shares at all.
+/// How far ingest is behind, in seconds. Nobody knows while it is down, or while Redis is, from which it gets its
+/// shares: then they may all be waiting.
 async fn ingest_lag(parts: &JobParts) -> f64 {
     let known = told::ask(&mut parts.redis.clone(), parts.clock.now()).await;
-    known.map_or(f64::INFINITY, |known| known.ingest_lag_seconds)
+    known.ok().and_then(|known| known.ingest_lag_seconds).unwrap_or(f64::INFINITY)
 }
 
 /// What one user is told.
 struct Notice {
-    events: Vec<DomainEvent>,
+    event: DomainEvent,
     /// Event and length of a `streak_update`.
     live: Option<(&'static str, i32)>,
 }
@@ -151,22 +147,25 @@ async fn notify(
         let rows = store::streaks(&mut tx, &weeks, after, CHUNK).await.context("streaks")?;
         let Some(last) = rows.last() else { return Ok(told) };
         after = last.user_id;
-        let (mut events, mut messages) = (Vec::new(), Vec::new());
-        for row in &rows {
-            let Some(notice) = notice(row) else { continue };
-            events.extend(notice.events);
-            messages.extend(notice.live.map(|(event, length)| {
+        let mut notices: Vec<_> =
+            rows.iter().filter_map(|row| Some((UserId(row.user_id), notice(row)?))).collect();
+        // A run that is repeated finds notices written, and tells nobody twice.
+        let keys: Vec<String> = notices.iter().map(|(_, notice)| notice.event.key()).collect();
+        let written = outbox::written(&mut tx, &keys).await?;
+        notices.retain(|(_, notice)| !written.contains(&notice.event.key()));
+        let messages: Vec<_> = notices
+            .iter()
+            .filter_map(|(user, notice)| {
+                let (event, length) = notice.live?;
                 let fields = json!({ "event": event, "streak_length": length });
-                LiveMessage::personal(LiveEvent::StreakUpdate, UserId(row.user_id), fields)
-            }));
-        }
-        let written = outbox::write(&mut tx, &events).await?;
+                Some(LiveMessage::personal(LiveEvent::StreakUpdate, *user, fields))
+            })
+            .collect();
+        let events: Vec<_> = notices.into_iter().map(|(_, notice)| notice.event).collect();
+        outbox::write(&mut tx, &events).await?;
         tx.commit().await?;
-        // A run that is repeated finds its notices written, and tells nobody twice.
-        if written > 0 {
-            told += messages.len();
-            parts.bus.publish(&messages).await;
-        }
+        told += messages.len();
+        parts.bus.publish(&messages).await;
     }
 }
 

@@ -9,7 +9,7 @@ use tbg_core::UserId;
 use tbg_core::live::{LiveEvent, LiveMessage};
 use tbg_core::outbox::DomainEvent;
 
-use crate::rules::causes::{LedgerRow, Outcome};
+use crate::rules::causes::{Closed, LedgerRow, Outcome};
 use crate::rules::words;
 
 /// A cause older than this is not told live.
@@ -48,6 +48,13 @@ pub(crate) fn events(outcome: &Outcome) -> Vec<DomainEvent> {
     }
     for up in &outcome.level_ups {
         events.push(DomainEvent::Notify(words::level_up(up.user, up.level, up.title, up.at)));
+    }
+    for closed in &outcome.closed {
+        let Closed { user, week, freezes_left, weeks, at } = *closed;
+        events.push(DomainEvent::Notify(match freezes_left {
+            Some(left) => words::streak_frozen(user, week, left, at),
+            None => words::streak_broken(user, weeks, week, at),
+        }));
     }
     for extended in &outcome.extended {
         let notice = words::streak_extended(extended.user, extended.weeks, extended.week, extended.at);

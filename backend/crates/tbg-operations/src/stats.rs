@@ -187,7 +187,7 @@ async fn gather(operations: &Operations) -> Result<AdminStats, ApiError> {
         system: AdminSystemStats {
             database_bytes: system.database_bytes,
             redis_used_bytes,
-            ingest_lag_seconds: known.ingest_lag_seconds,
+            ingest_lag_seconds: known.ingest_lag_seconds.unwrap_or(0.0),
             dead_letters_24h: system.dead_letters_24h,
             outbox_pending: system.outbox_pending,
             ws_connections: known.sockets,

@@ -297,7 +297,7 @@ async fn what_only_another_process_knows_is_in_the_overview() {
     let known = told::ask(&mut manager, now).await.unwrap();
 
     let backup = Some(at("2026-11-24T02:00:05Z"));
-    assert_eq!((known.sockets, known.ingest_lag_seconds, known.last_backup_at), (7, 1.5, backup));
+    assert_eq!((known.sockets, known.ingest_lag_seconds, known.last_backup_at), (7, Some(1.5), backup));
     let left: u32 = cmd("HLEN").arg("tbg:processes").query_async(&mut manager).await.unwrap();
     assert_eq!(left, 3, "who is gone is forgotten");
 }

@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use tbg_core::Clock as _;
+use tbg_core::told::{self, Told};
 use tbg_engine::PoolEvent;
 use tbg_engine::decode::decode_text;
 use tbg_tests::app::App;
@@ -173,4 +175,10 @@ pub async fn tbg_on(db: &TestDb, redis: &TestRedis, args: &[&str], settings: &[(
     let (url, redis_url) = (db.url(), redis.server.url());
     let places = [("TBG_DATABASE_URL", url.as_str()), ("TBG_REDIS_URL", redis_url.as_str())];
     tbg(args, &[&places[..], settings].concat()).await
+}
+
+/// An ingest process says how far behind it is, in seconds.
+pub async fn ingest_lags(app: &App, seconds: f64) {
+    let told = Told { ingest_lag_seconds: Some(seconds), ..Told::now(app.clock.now()) };
+    told::tell(&mut app.redis.manager(), "ingest-1", &told).await.unwrap();
 }

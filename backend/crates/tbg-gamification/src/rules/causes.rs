@@ -14,7 +14,7 @@ use tbg_core::text::with_commas;
 
 use super::catalogue::{Badge, Catalogue, Changed, Trigger};
 use super::player::Player;
-use super::streak::{MILESTONES, fold};
+use super::streak::{MILESTONES, Missed, fold};
 use super::words;
 
 const DAILY_XP: i32 = 50;
@@ -110,6 +110,19 @@ pub(crate) struct Extended {
     pub at: DateTime<Utc>,
 }
 
+/// What the week before an active one has done to a streak, of which the user is told as its close tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub user: UserId,
+    /// The missed week.
+    pub week: IsoWeek,
+    /// The freezes that are left where it was bridged; else the streak is broken.
+    pub freezes_left: Option<i16>,
+    /// The length until then.
+    pub weeks: i32,
+    pub at: DateTime<Utc>,
+}
+
 /// What a transaction writes and tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
@@ -123,6 +136,7 @@ pub(crate) struct Outcome {
     pub milestones: Vec<Milestone>,
     pub earned: Vec<Earned>,
     pub extended: Vec<Extended>,
+    pub closed: Vec<Closed>,
 }
 
 /// The key of a week's record.
@@ -281,6 +295,15 @@ impl<'a> Fold<'a> {
     fn active_week(&mut self, player: &mut Player, week: IsoWeek, at: DateTime<Utc>) -> Vec<(IsoWeek, i32)> {
         if player.streak.last_active.is_some_and(|last| week < last) {
             return self.late_week(player, week);
+        }
+        // Whoever mines before the job that closes weeks is not found by it any more.
+        if let Some(outcome) = player.streak.closed_before(week) {
+            let (user, weeks) = (player.user, player.streak.current);
+            let freezes_left = match outcome {
+                Missed::Bridged { freezes_left } => Some(freezes_left),
+                Missed::Broken => None,
+            };
+            self.out.closed.push(Closed { user, week: week.minus(1), freezes_left, weeks, at });
         }
         let frozen = player.streak.advance(week);
         for frozen in frozen {

@@ -32,7 +32,29 @@ pub(crate) struct Streak {
     pub freezes: i16,
 }
 
+/// What becomes of a streak at the end of a week that was missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// A freeze was spent on it.
+    Bridged {
+        /// What is left of them.
+        freezes_left: i16,
+    },
+    /// It was the first for which there was no freeze, and there was something to break.
+    Broken,
+}
+
 impl Streak {
+    /// What the week before `week` has done to it, if that is later than the last active one.
+    pub(crate) fn closed_before(&self, week: IsoWeek) -> Option<Missed> {
+        let missed = week.weeks_since(self.last_active?) - 1;
+        let freezes = i64::from(self.freezes);
+        if (1..=freezes).contains(&missed) {
+            return Some(Missed::Bridged { freezes_left: i16::try_from(freezes - missed).unwrap_or(0) });
+        }
+        (missed == freezes + 1 && self.current >= 2).then_some(Missed::Broken)
+    }
+
     /// Takes in the next active week, which is later than the last. Returns the weeks that are frozen by it.
     pub(crate) fn advance(&mut self, week: IsoWeek) -> Vec<IsoWeek> {
         let missed = self.last_active.map_or(0, |last| (week.weeks_since(last) - 1).max(0));

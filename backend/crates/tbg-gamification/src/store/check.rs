@@ -139,6 +139,9 @@ pub(crate) async fn repair(conn: &mut PgConnection, users: &[i64]) -> Result<Vec
 
 /// Holders of each badge among those who count, and their part of them.
 pub(crate) async fn keep_statistics(pool: &PgPool, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // First: who is awarded meanwhile waits, so that what is counted below is not older than what it replaces.
+    sqlx::query!("SELECT badge_id FROM badge_stats ORDER BY badge_id FOR UPDATE").fetch_all(&mut *tx).await?;
     sqlx::query!(
         "WITH population AS (
              SELECT id FROM users WHERE deleted_at IS NULL AND NOT is_banned AND NOT is_test
@@ -155,7 +158,7 @@ pub(crate) async fn keep_statistics(pool: &PgPool, now: DateTime<Utc>) -> Result
              last_earned_at = EXCLUDED.last_earned_at, updated_at = EXCLUDED.updated_at",
         now
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    tx.commit().await
 }

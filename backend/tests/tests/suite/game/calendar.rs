@@ -6,7 +6,7 @@ use tbg_tests::at;
 use tbg_tests::people::Person;
 
 use super::assert_sound;
-use crate::support::{mine, mine_late, read};
+use crate::support::{ingest_lags, mine, mine_late, read};
 
 /// Weeks of the calendar, newest first: name, shares, days with shares, whether a freeze bridges it.
 async fn weeks(app: &App, person: &Person) -> Vec<(String, i64, i64, bool)> {
@@ -132,6 +132,7 @@ async fn a_freeze_bridges_the_53rd_week_until_a_late_share_fills_it() {
     app.clock.set(at("2027-01-03T18:00:30Z"));
     app.run_job("streak_warning").await;
     app.clock.set(at("2027-01-04T00:15:30Z"));
+    ingest_lags(&app, 0.0).await;
     app.run_job("streak_week_close").await;
     app.consume().await;
     let told = app

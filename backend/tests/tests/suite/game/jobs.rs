@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tbg_core::Clock as _;
 use tbg_core::jobs::Runner;
-use tbg_core::told::{self, Told};
 use tbg_tests::app::App;
 use tbg_tests::at;
 
 use super::{assert_sound, counted, xp};
-use crate::support::{mine, mine_late, read, share_at};
+use crate::support::{ingest_lags, mine, mine_late, read, share_at};
 
 #[tokio::test]
 async fn the_end_of_a_week_is_told_once() {
@@ -43,6 +41,7 @@ async fn the_end_of_a_week_is_told_once() {
     assert_eq!((count("streak_warning", pair.id).await, count("streak_warning", frozen.id).await), (1, 0));
     app.clock.set(at("2026-03-23T00:15:30Z"));
     for _ in 0..2 {
+        ingest_lags(&app, 0.0).await;
         app.run_job("streak_week_close").await;
         app.consume().await;
     }
@@ -51,6 +50,7 @@ async fn the_end_of_a_week_is_told_once() {
     for (monday, broken) in [("2026-04-06", 0), ("2026-04-13", 1)] {
         app.clock.set(at(&format!("{monday}T00:15:30Z")));
         for _ in 0..2 {
+            ingest_lags(&app, 0.0).await;
             app.run_job("streak_week_close").await;
             app.consume().await;
         }
@@ -59,6 +59,40 @@ async fn the_end_of_a_week_is_told_once() {
     }
     assert_eq!(count("streak_broken", pair.id).await, 1, "the weeks after are not told again");
     assert_eq!(app.db.number("SELECT count(*) FROM streak_calendar WHERE share_count = 0").await, 0);
+}
+
+#[tokio::test]
+async fn whoever_mines_before_a_week_is_closed_is_told_by_the_share() {
+    let app = App::at(at("2026-03-02T12:00:00Z")).await;
+    let (broken, frozen) = (app.miner(1).await, app.miner(2).await);
+    // Two weeks without a freeze, and four with one; W14 is missed by both.
+    for (monday, people) in [
+        ("2026-03-02T12:00:00Z", vec![&frozen]),
+        ("2026-03-09T12:00:00Z", vec![&frozen]),
+        ("2026-03-16T12:00:00Z", vec![&frozen, &broken]),
+        ("2026-03-23T12:00:00Z", vec![&frozen, &broken]),
+        ("2026-04-06T00:05:00Z", vec![&frozen, &broken]),
+    ] {
+        app.clock.set(at(monday));
+        let lines: Vec<_> = people.iter().map(|person| share_at(&person.address, at(monday), 1.0)).collect();
+        app.feed(&lines).await;
+    }
+    app.clock.set(at("2026-04-06T00:15:30Z"));
+    ingest_lags(&app, 0.0).await;
+    app.run_job("streak_week_close").await;
+    app.consume().await;
+    let told = "SELECT user_id, dedupe_key, description FROM notifications
+        WHERE subtype IN ('streak_broken', 'streak_frozen') ORDER BY user_id";
+    let row = |user: i64, key: &str, text: &str| {
+        format!(r#"{{"user_id": {user}, "dedupe_key": "{key}:2026-W14", "description": "{text}"}}"#)
+    };
+    assert_eq!(
+        app.db.rows(told).await,
+        [
+            row(broken.id, "streak_broken", "Your 2-week streak has ended"),
+            row(frozen.id, "streak_frozen", "2026-W14 was bridged: 0 freezes left"),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -91,10 +125,6 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     for monday in ["2026-03-02T12:00:00Z", "2026-03-09T12:00:00Z"] {
         mine(&app, &person, monday, 1.0).await;
     }
-    let ingest_lags = async |seconds: f64| {
-        let told = Told { ingest_lag_seconds: Some(seconds), ..Told::now(app.clock.now()) };
-        told::tell(&mut app.redis.manager(), "ingest-1", &told).await.unwrap();
-    };
     let told = "SELECT count(*) FROM domain_outbox WHERE event_key LIKE '%streak_broken:%'";
 
     let runner = || {
@@ -106,14 +136,18 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     // Every five minutes it looks again; in between nothing of it runs, so that a process can end.
     let mut asking = runner();
     for (time, lag, ran, expected) in [
-        ("00:15:00", 601.0, 1, 0),
-        ("00:19:59", 600.0, 0, 0),
-        ("00:20:00", 601.0, 1, 0),
-        ("00:25:00", 600.0, 1, 1),
-        ("00:30:00", 600.0, 0, 1),
+        ("00:15:00", Some(601.0), 1, 0),
+        ("00:19:59", Some(600.0), 0, 0),
+        ("00:20:00", Some(601.0), 1, 0),
+        // No ingest process has said anything: all shares may be waiting.
+        ("00:25:00", None, 1, 0),
+        ("00:30:00", Some(600.0), 1, 1),
+        ("00:35:00", Some(600.0), 0, 1),
     ] {
         app.clock.set(at(&format!("2026-03-23T{time}Z")));
-        ingest_lags(lag).await;
+        if let Some(seconds) = lag {
+            ingest_lags(&app, seconds).await;
+        }
         assert_eq!((asking.run_due().await, app.db.number(told).await), (ran, expected), "{time}");
     }
 
@@ -123,7 +157,7 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
     let mut asking = runner();
     for (time, expected) in [("05:55:00", 0), ("06:00:00", 1)] {
         app.clock.set(at(&format!("2026-03-23T{time}Z")));
-        ingest_lags(9_000.0).await;
+        ingest_lags(&app, 9_000.0).await;
         assert_eq!((asking.run_due().await, app.db.number(told).await), (1, expected), "{time}");
     }
 }
