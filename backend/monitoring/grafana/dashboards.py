@@ -43,11 +43,7 @@ def quantile(q, metric):
 HTTP = "http_request_duration_seconds"
 DISKS = '{fstype!~"tmpfs|ramfs|overlay|squashfs"}'
 
-# `or vector(0)`: a process that never failed has no such series, and that is no gap in the data.
-ERRORS = (
-    '100 * (sum(rate(http_requests_total{status="5xx"}[5m])) or vector(0))'
-    " / sum(rate(http_requests_total[5m]))"
-)
+ERRORS = '100 * sum(rate(http_requests_total{status="5xx"}[5m])) / sum(rate(http_requests_total[5m]))'
 
 # uid → title, rows.
 DASHBOARDS = {
@@ -95,6 +91,8 @@ DASHBOARDS = {
                       {"rejected": '100 * sum(rate(tbg_mining_shares_total{status="rejected"}[5m]))'
                                    " / sum(rate(tbg_mining_shares_total[5m]))"},
                       "percent", "graph", "A sudden rise points at the pool or at the network to it.", 2, 5),
+                Panel("Dead letters", {"{{reason}}": "sum by (reason) (rate(tbg_dead_letters_total[5m]))"},
+                      "cps", "graph", "Pool events a second that were refused and kept, by reason."),
             ],
         ],
     ),
@@ -143,6 +141,13 @@ DASHBOARDS = {
                       {"{{mountpoint}}": f"100 * (1 - node_filesystem_avail_bytes{DISKS}"
                                          " / node_filesystem_size_bytes)"},
                       "percent", "graph", "Space in use. DiskSpaceLow fires above 85 %.", 75, 85),
+            ],
+            [
+                Panel("Waiting events", {"events": "max(tbg_outbox_depth)"}, "short", "graph",
+                      "Domain events that wait for their consumer. OutboxStuck fires by the age of the oldest.",
+                      decimals=0),
+                Panel("Longest jobs", {"{{task}}": "topk(10, max by (task) (tbg_job_duration_seconds))"}, "s", "bars",
+                      "The ten jobs whose last run took longest."),
             ],
             [
                 Panel("Backup age", {"{{kind}}": "time() - max by (kind) (tbg_backup_last_success_timestamp_seconds)"},

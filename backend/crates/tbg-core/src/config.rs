@@ -72,15 +72,15 @@ settings! {
     docs_enabled: Option<bool> = None;
     /// Seconds that a stopping process gives running requests and batches.
     shutdown_drain_seconds: u64 = 30;
-    /// text, json or auto (json in production).
+    /// text (not in production), json or auto (json in production).
     log_format: LogFormat = LogFormat::Auto;
-    /// Whether numbers are kept for /metrics; off only to find out what keeping them costs.
+    /// Whether numbers are kept for /metrics; off only to find out what keeping them costs, and never in production.
     metrics_enabled: bool = true;
     /// Collector of traces (OTLP over HTTP), such as http://collector:4318. None: no traces.
     otlp_endpoint: Option<String> = None;
     /// Of a hundred requests, batches and jobs, how many are traced.
     otlp_sample_percent: u32 = 10;
-    /// What is logged, as in RUST_LOG: a level, or module=level pairs.
+    /// What is logged, as in RUST_LOG: a level, or module=level pairs. Production: nothing below info.
     log_filter: String = "info".to_owned();
     /// mainnet, testnet, signet or regtest.
     btc_network: Network = Network::Mainnet;

@@ -9,12 +9,12 @@
 //! Why not a library: graphile_worker schedules by the minute, and both it and apalis bring their own
 //! schema and worker model; the contracts want 15-second jobs and a lease that can be read in a table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::Clock;
-use crate::metrics::{JOB_INTERVAL, JOB_LAST_SUCCESS};
+use crate::metrics::{JOB_DURATION, JOB_INTERVAL, JOB_LAST_SUCCESS};
 
 /// How long a claimed run belongs to its process; extended while it runs. A process that died is replaced within
 /// ten seconds (contract `production.md` §14).
@@ -38,6 +38,8 @@ pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 const TICK: Duration = Duration::from_secs(1);
 /// Wait while the database is away.
 const RECHECK_AFTER_ERROR: TimeDelta = TimeDelta::seconds(5);
+/// Pause before the table is asked again when jobs last ran.
+const REPORT_PAUSE: Duration = Duration::from_secs(2);
 /// Scheduled times that are looked at to know how often a job runs.
 const INTERVALS: usize = 10;
 /// Rows of finished runs are kept this long.
@@ -111,6 +113,70 @@ pub struct Runner {
     idle_until: HashMap<&'static str, DateTime<Utc>>,
     /// When due jobs were last looked for.
     looked_at: DateTime<Utc>,
+    succeeded: Succeeded,
+}
+
+/// The jobs that have succeeded in this process: what the table said of them before is old.
+#[derive(Clone, Default)]
+struct Succeeded(Arc<Mutex<HashSet<&'static str>>>);
+
+impl Succeeded {
+    fn now(&self, job: &'static str, at: DateTime<Utc>) {
+        let mut here = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        here.insert(job);
+        metrics::gauge!(JOB_LAST_SUCCESS, "task" => job).set(at.timestamp() as f64);
+    }
+
+    fn before(&self, job: &'static str, at: DateTime<Utc>) {
+        let here = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !here.contains(job) {
+            metrics::gauge!(JOB_LAST_SUCCESS, "task" => job).set(at.timestamp() as f64);
+        }
+    }
+}
+
+/// Says how often each job is to run, and when it last did: an alert must not wait for the first run.
+struct Report {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    jobs: Vec<Job>,
+    succeeded: Succeeded,
+}
+
+impl Report {
+    /// Tries until the database has answered, or `shutdown`.
+    async fn until_made(&self, shutdown: &CancellationToken) {
+        let made = async {
+            while let Err(error) = self.make().await {
+                tracing::warn!(%error, "when jobs last ran is not known yet");
+                tokio::time::sleep(REPORT_PAUSE).await;
+            }
+        };
+        shutdown.run_until_cancelled(made).await;
+    }
+
+    async fn make(&self) -> Result<(), sqlx::Error> {
+        for job in &self.jobs {
+            if let Some(interval) = job.longest_interval(self.clock.now()) {
+                metrics::gauge!(JOB_INTERVAL, "task" => job.name).set(interval.as_seconds_f64());
+            }
+        }
+        let names: Vec<String> = self.jobs.iter().map(|job| job.name.to_owned()).collect();
+        let last = sqlx::query!(
+            r#"SELECT job, max(finished_at) AS "at!" FROM job_runs
+               WHERE job = ANY($1) AND finished_at IS NOT NULL GROUP BY job"#,
+            &names
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in last {
+            let name = self.jobs.iter().map(Job::name).find(|name| *name == row.job);
+            if let Some(name) = name {
+                self.succeeded.before(name, row.at);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What became of the attempt to claim a run.
@@ -128,38 +194,23 @@ impl Runner {
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, owner: String, jobs: Vec<Job>) -> Self {
         let looked_at = clock.now();
-        Self { pool, clock, owner, jobs, idle_until: HashMap::new(), looked_at }
-    }
-
-    /// Says how often each job is to run, and when it last did: an alert must not wait for the first run.
-    async fn report(&self) -> Result<(), sqlx::Error> {
-        for job in &self.jobs {
-            if let Some(interval) = job.longest_interval(self.clock.now()) {
-                metrics::gauge!(JOB_INTERVAL, "task" => job.name).set(interval.as_seconds_f64());
-            }
-        }
-        let names: Vec<String> = self.jobs.iter().map(|job| job.name.to_owned()).collect();
-        let last = sqlx::query!(
-            r#"SELECT job, max(finished_at) AS "at!" FROM job_runs
-               WHERE job = ANY($1) AND finished_at IS NOT NULL GROUP BY job"#,
-            &names
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        for row in last {
-            let name = self.jobs.iter().map(Job::name).find(|name| *name == row.job);
-            if let Some(name) = name {
-                metrics::gauge!(JOB_LAST_SUCCESS, "task" => name).set(row.at.timestamp() as f64);
-            }
-        }
-        Ok(())
+        let (idle_until, succeeded) = (HashMap::new(), Succeeded::default());
+        Self { pool, clock, owner, jobs, idle_until, looked_at, succeeded }
     }
 
     /// Runs until `shutdown`, then lets running jobs finish.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        if let Err(error) = self.report().await {
-            tracing::warn!(%error, "when jobs last ran is not known");
-        }
+        let report = Report {
+            pool: self.pool.clone(),
+            clock: Arc::clone(&self.clock),
+            jobs: self.jobs.clone(),
+            succeeded: self.succeeded.clone(),
+        };
+        // Beside the jobs: they do not wait for a report that waits for the database.
+        tokio::join!(report.until_made(&shutdown), self.run_jobs(&shutdown));
+    }
+
+    async fn run_jobs(&mut self, shutdown: &CancellationToken) {
         let mut running = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -254,6 +305,7 @@ impl Runner {
                 job: job.clone(),
                 scheduled_at,
                 attempt,
+                succeeded: self.succeeded.clone(),
             })),
             (None, Some(_)) => Claimed::Done,
             // The row of somebody who was faster by a moment is not seen yet.
@@ -269,10 +321,12 @@ struct Claim {
     job: Job,
     scheduled_at: DateTime<Utc>,
     attempt: i32,
+    succeeded: Succeeded,
 }
 
 impl Claim {
     async fn execute(self) {
+        let started = Instant::now();
         let work = tokio::spawn(
             (self.job.work)(self.scheduled_at).instrument(tracing::info_span!("job", task = self.job.name)),
         );
@@ -291,6 +345,7 @@ impl Claim {
                 }
             }
         };
+        metrics::gauge!(JOB_DURATION, "task" => self.job.name).set(started.elapsed().as_secs_f64());
         self.finish(result).await;
     }
 
@@ -313,7 +368,7 @@ impl Claim {
         let mut again_after = RETRY_AFTER;
         let (finished_at, error) = match &result {
             Ok(()) => {
-                metrics::gauge!(JOB_LAST_SUCCESS, "task" => self.job.name).set(now.timestamp() as f64);
+                self.succeeded.now(self.job.name, now);
                 (Some(now), None)
             }
             Err(error) => {

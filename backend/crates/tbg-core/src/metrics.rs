@@ -13,6 +13,8 @@ use crate::config::Settings;
 pub const SHARES_TOTAL: &str = "tbg_mining_shares_total";
 /// Counts events by `event` and `outcome` (applied, duplicate, dead, lost).
 pub const INGEST_EVENTS_TOTAL: &str = "tbg_ingest_events_total";
+/// Counts stored dead letters by `reason`.
+pub const DEAD_LETTERS_TOTAL: &str = "tbg_dead_letters_total";
 /// Seconds from the oldest event of a batch to its commit.
 pub const INGEST_LAG_SECONDS: &str = "tbg_ingest_lag_seconds";
 /// Entries that were read but not yet acknowledged, or not yet read.
@@ -23,9 +25,12 @@ pub const SPOOL_DROPPED_TOTAL: &str = "tbg_ingest_spool_dropped_total";
 pub const INGEST_BATCH_EVENTS: &str = "tbg_ingest_batch_events";
 /// Whether this process is the active writer.
 pub const INGEST_ACTIVE_WRITER: &str = "tbg_ingest_active_writer";
+/// Domain events that wait for their consumer.
+pub const OUTBOX_DEPTH: &str = "tbg_outbox_depth";
 /// Unix time of the last success of a job, by `task`.
 pub const JOB_LAST_SUCCESS: &str = "tbg_job_last_success_timestamp_seconds";
-
+/// Seconds that the last run of a job in this process took, by `task`.
+pub const JOB_DURATION: &str = "tbg_job_duration_seconds";
 /// Seconds that an interval of a job lasts, by `task`.
 pub const JOB_INTERVAL: &str = "tbg_job_interval_seconds";
 /// Duration of SQL statements as this process sees them, by `op`.
@@ -89,12 +94,15 @@ fn describe() {
     metrics::counter!(crate::audit::WRITE_FAILURES_TOTAL).increment(0);
     metrics::describe_counter!(SHARES_TOTAL, "Applied shares, duplicates not counted.");
     metrics::describe_counter!(INGEST_EVENTS_TOTAL, "Pool events by name and outcome.");
+    metrics::describe_counter!(DEAD_LETTERS_TOTAL, "Pool events that were refused and kept, by reason.");
     metrics::describe_gauge!(INGEST_LAG_SECONDS, "Commit time minus oldest event of the last batch.");
     metrics::describe_gauge!(INGEST_STREAM_PENDING, "Stream entries not yet acknowledged.");
     metrics::describe_counter!(SPOOL_DROPPED_TOTAL, "Events that the spool dropped.");
     metrics::describe_gauge!(INGEST_BATCH_EVENTS, "Events of the last batch.");
     metrics::describe_gauge!(INGEST_ACTIVE_WRITER, "1 in the process that writes.");
     metrics::describe_gauge!(JOB_LAST_SUCCESS, "Unix time of a job's last success.");
+    metrics::describe_gauge!(JOB_DURATION, "Time that a job's last run took, whatever its end.");
+    metrics::describe_gauge!(OUTBOX_DEPTH, "Domain events that wait for their consumer.");
     metrics::describe_gauge!(JOB_INTERVAL, "Longest time between two scheduled runs of a job.");
     metrics::describe_counter!(LOG_LINES_LOST_TOTAL, "Lines of the log that nobody read in time.");
     metrics::describe_histogram!(DB_QUERY_SECONDS, "SQL statements, by their first word.");

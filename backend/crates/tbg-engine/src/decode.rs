@@ -44,7 +44,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
         Self::MalformedJson,
         Self::MissingField,
         Self::BadType,

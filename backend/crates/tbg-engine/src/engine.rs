@@ -51,6 +51,7 @@ pub struct Outcome {
 enum Tally {
     Event { event: &'static str, outcome: &'static str },
     Share { status: &'static str },
+    DeadLetter { reason: &'static str },
 }
 
 impl Engine {
@@ -115,6 +116,7 @@ impl Engine {
         for letter in letters {
             let event = crate::event::EventKind::Other(letter.refusal.event_type.clone()).label();
             outcome.count(Tally::Event { event, outcome: "dead" });
+            outcome.count(Tally::DeadLetter { reason: letter.refusal.reason.as_str() });
         }
         outcome.publish_counts();
         counts.into_iter().for_each(Counts::publish);
@@ -155,6 +157,9 @@ impl Outcome {
                 }
                 Tally::Share { status } => {
                     metrics::counter!(names::SHARES_TOTAL, "status" => status).increment(*count);
+                }
+                Tally::DeadLetter { reason } => {
+                    metrics::counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(*count);
                 }
             }
         }

@@ -40,6 +40,9 @@ pub fn register_metrics() {
                 .increment(0);
         }
     }
+    for reason in decode::Reason::ALL {
+        metrics::counter!(tbg_core::metrics::DEAD_LETTERS_TOTAL, "reason" => reason.as_str()).increment(0);
+    }
 }
 
 pub use batch::{Batch, BatchEvent};

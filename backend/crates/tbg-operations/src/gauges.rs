@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use redis::{InfoDict, cmd};
 use sqlx::PgPool;
 use tbg_core::jobs::Job;
+use tbg_core::metrics::OUTBOX_DEPTH;
 use tbg_core::redis::Redis;
 use tbg_core::{Clock, outbox, told};
 
@@ -61,6 +62,7 @@ pub async fn measure_all(parts: &GaugeParts) -> anyhow::Result<()> {
     metrics::counter!(LOTTERY_DRAWS).absolute(row.draws.unsigned_abs());
     metrics::gauge!(ACTIVE_SESSIONS).set(row.active_players as f64);
     metrics::gauge!(OUTBOX_AGE).set(row.outbox_age_seconds.max(0.0));
+    metrics::gauge!(OUTBOX_DEPTH).set(row.outbox_depth as f64);
     for (kind, seconds) in MAX_AGES {
         metrics::gauge!(BACKUP_MAX_AGE, "kind" => kind).set(seconds);
     }

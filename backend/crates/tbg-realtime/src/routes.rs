@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tbg_core::UserId;
 use tbg_web::auth::{Claims, Class, TokenFault};
-use tbg_web::limit::{Subject, Tier, redis_key};
+use tbg_web::limit::{Subject, Tier, count_denial, redis_key};
 use tbg_web::{ApiError, ErrorCode, FieldError, FieldErrorKind, Origin, Routes};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -128,6 +128,8 @@ async fn admit(
     if let Some(key) = &failures {
         let decision = realtime.limiter.peek(key, FAILURES_PER_MIN).await;
         if !decision.allowed {
+            // A peek counts nothing, not even what comes of it.
+            count_denial(Tier::WsHandshake);
             return Err(too_many(decision.retry_after_s));
         }
     }

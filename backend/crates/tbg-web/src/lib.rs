@@ -81,6 +81,7 @@ pub fn router(state: WebState, domains: Routes) -> Router {
         trusted_proxies: Arc::clone(&parts.trusted_proxies),
     };
     let (routes, document) = docs::documented_routes(domains).split_for_parts();
+    http_metrics::register(&document);
     let routes = routes.route("/metrics", get(health::metrics));
     let routes = if parts.docs_enabled { routes.merge(docs::page(document)) } else { routes };
     let probes = state.probes.clone();

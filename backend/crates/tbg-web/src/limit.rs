@@ -58,7 +58,7 @@ pub fn register_metrics() {
     metrics::gauge!(FALLBACK_ACTIVE).set(0.0);
 }
 
-/// Counts a denial that was decided elsewhere, such as by a ring of a socket.
+/// Counts a denial that was decided elsewhere, such as by a ring of a socket or after a [`Limiter::peek`].
 pub fn count_denial(tier: Tier) {
     metrics::counter!(HITS_TOTAL, "tier" => tier.metric_label()).increment(1);
 }

@@ -31,8 +31,13 @@ impl RouteLabels {
 
     /// Whether machines ask for this every few seconds.
     pub(crate) fn is_probe(&self) -> bool {
-        matches!(self.template(), "/health" | "/ready" | "/metrics")
+        is_probe(self.template())
     }
+}
+
+/// Whether machines ask for this template every few seconds.
+pub(crate) fn is_probe(template: &str) -> bool {
+    matches!(template, "/health" | "/ready" | "/metrics")
 }
 
 fn method_word(method: &Method) -> &'static str {

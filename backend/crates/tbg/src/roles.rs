@@ -126,7 +126,7 @@ impl Process {
         }
         started();
         let upkeep = self.metrics.clone();
-        let gauges = Gauges::new(&self.settings, &self.pool, self.name.clone(), Arc::clone(&self.clock))?;
+        let mut gauges = Gauges::new(&self.settings, &self.pool, self.name.clone(), Arc::clone(&self.clock))?;
         let tidy = tokio::spawn(async move {
             let mut tick = tokio::time::interval(METRICS_UPKEEP);
             loop {

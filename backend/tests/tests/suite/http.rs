@@ -114,10 +114,14 @@ async fn metrics_name_what_was_ingested_and_asked() {
         "tbg_mining_shares_total{status=\"rejected\"} 0",
         "tbg_ingest_events_total{event=\"share_submitted\",outcome=\"applied\"} 1",
         "tbg_ingest_events_total{event=\"share_submitted\",outcome=\"duplicate\"} 1",
+        "tbg_dead_letters_total{reason=\"malformed_json\"} 0",
+        "tbg_dead_letters_total{reason=\"apply_failed\"} 0",
         "tbg_ingest_active_writer 1",
         "tbg_ingest_lag_seconds ",
         "tbg_ingest_batch_events ",
         "http_requests_total{method=\"GET\",handler=\"/version\",status=\"2xx\"} 1",
+        "http_requests_total{method=\"GET\",handler=\"/version\",status=\"5xx\"} 0",
+        "http_requests_total{method=\"GET\",handler=\"/api/v1/lottery/proofs/{week}/file\",status=\"5xx\"} 0",
         "http_request_duration_seconds_bucket{method=\"GET\",handler=\"/version\",le=\"0.001\"} ",
     ];
     let mut missing = Vec::new();

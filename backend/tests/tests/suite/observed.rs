@@ -30,7 +30,7 @@ const PASSWORD: &str = "Corr3ct-horse-battery";
 const EMAIL: &str = "miner.private@example.org";
 
 /// What is there soon after a start, with the labels of each (contract §10).
-const METRICS: [(&str, &[&str]); 39] = [
+const METRICS: [(&str, &[&str]); 42] = [
     ("http_request_duration_seconds", &["handler", "le", "method"]),
     ("http_requests_total", &["handler", "method", "status"]),
     ("tbg_app_info", &["environment", "version"]),
@@ -41,6 +41,7 @@ const METRICS: [(&str, &[&str]); 39] = [
     ("tbg_db_pool_free", &[]),
     ("tbg_db_pool_size", &[]),
     ("tbg_db_query_duration_seconds", &["le", "op"]),
+    ("tbg_dead_letters_total", &["reason"]),
     ("tbg_dependency_up", &["dependency"]),
     ("tbg_games_active_sessions", &[]),
     ("tbg_gamification_badges_awarded_total", &["badge_id"]),
@@ -52,6 +53,7 @@ const METRICS: [(&str, &[&str]); 39] = [
     ("tbg_ingest_lag_seconds", &[]),
     ("tbg_ingest_spool_dropped_total", &["reason"]),
     ("tbg_ingest_stream_pending", &[]),
+    ("tbg_job_duration_seconds", &["task"]),
     ("tbg_job_interval_seconds", &["task"]),
     ("tbg_job_last_success_timestamp_seconds", &["task"]),
     ("tbg_log_lines_lost_total", &[]),
@@ -60,6 +62,7 @@ const METRICS: [(&str, &[&str]); 39] = [
     ("tbg_mining_blocks_found_total", &[]),
     ("tbg_mining_pool_hashrate_ths", &[]),
     ("tbg_mining_shares_total", &["status"]),
+    ("tbg_outbox_depth", &[]),
     ("tbg_outbox_oldest_age_seconds", &[]),
     ("tbg_rate_limit_fallback_active", &[]),
     ("tbg_rate_limit_hits_total", &["tier"]),
@@ -164,6 +167,8 @@ async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
     {
         client.get(format!("{}{path}", program.base)).bearer_auth(token).send().await.unwrap();
     }
+    client.get(format!("{}/ws", program.base)).send().await.unwrap();
+    Socket::open(&program.base, token).await.unwrap().close().await;
     // The jobs have run once, the share has been applied.
     let metrics = async || program.get("/metrics").await.unwrap().1;
     let signs = [
@@ -192,6 +197,10 @@ async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
     for private in [address.as_str(), "rig1", token] {
         assert!(!before.contains(private), "{private}");
     }
+    // Probes and sockets are no requests of clients.
+    for left_out in ["/health", "/ready", "/metrics", "/ws"] {
+        assert!(!before.contains(&format!("handler=\"{left_out}\"")), "{left_out}");
+    }
 
     for number in 0..RANDOM_PATHS {
         let path = match number % 4 {
@@ -205,7 +214,8 @@ async fn metrics_have_closed_labels_and_random_input_adds_no_series() {
         assert_eq!(answer.status(), 404, "{path}");
     }
     let after = metrics().await;
-    let may_come = ["http_request", "tbg_db_query", "tbg_redis_command", "tbg_job_last_success"];
+    let may_come =
+        ["http_request", "tbg_db_query", "tbg_redis_command", "tbg_job_duration", "tbg_job_last_success"];
     let (shown, known) = (series(&after), series(&before));
     let new: Vec<&&str> = shown
         .difference(&known)

@@ -148,6 +148,7 @@ async fn production_does_not_start_with_what_is_for_development() {
         path.display().to_string()
     };
     let (database, redis) = (secret("d", "postgres://u@127.0.0.1:1/d"), secret("r", "redis://127.0.0.1:1"));
+    let zeros = secret("z", &"0".repeat(64));
     let base = [
         ("TBG_ENVIRONMENT", "production"),
         ("TBG_DATABASE_URL_FILE", database.as_str()),
@@ -170,10 +171,15 @@ async fn production_does_not_start_with_what_is_for_development() {
         ("TBG_JWT_ACCESS_TTL_SECONDS", "3601", "at most 3600 seconds"),
         ("TBG_PUBLIC_BASE_URL", "http://api.thebitcoingame.com", "an https:// URL"),
         ("TBG_EMAIL_PROVIDER", "log", "smtp"),
+        ("TBG_LOG_FILTER", "info,tbg_engine=debug", "a filter of error, warn, info and off alone"),
+        ("TBG_LOG_FORMAT", "text", "json or auto"),
+        ("TBG_METRICS_ENABLED", "false", "true"),
+        ("TBG_LOTTERY_SALT_KEY_FILE", zeros.as_str(), "a key of its own: `openssl rand -hex 32` makes one"),
     ] {
         let told = serve(name, value).await;
         // One line, to its end: the value is not in it.
-        let reason = format!("production does not start with this setting {name}: expected {expected}\n");
+        let setting = name.trim_end_matches("_FILE");
+        let reason = format!("production does not start with this setting {setting}: expected {expected}\n");
         assert!(told.ends_with(&reason) && told.lines().count() == 1, "{name}: {told}");
     }
     for (name, value) in [

@@ -1,6 +1,8 @@
 //! What production refuses to start with (contract `production.md` §2.1 A05, §3.6, §20 item 15).
 
-use super::{ConfigError, MailProvider, Settings};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::{ConfigError, LogFormat, MailProvider, Settings};
 
 /// The longest time for which an access token may be worth something to a thief (contract `auth-users.md` §14).
 const MAX_ACCESS_TTL_SECONDS: u32 = 3600;
@@ -8,6 +10,14 @@ const MAX_ACCESS_TTL_SECONDS: u32 = 3600;
 impl Settings {
     /// Refuses what is for development only.
     pub(super) fn check_production(&self) -> Result<(), ConfigError> {
+        match self.wrong_limit().or_else(|| self.broken_rule()) {
+            Some((name, expected)) => Err(ConfigError::UnsafeInProduction { name, expected }),
+            None => Ok(()),
+        }
+    }
+
+    /// A limit that is not the contract's: its setting, and what it must be.
+    fn wrong_limit(&self) -> Option<(&'static str, &'static str)> {
         let limits = [
             ("rate_limit_unauth_per_min", self.rate_limit_unauth_per_min, 30, "30"),
             ("rate_limit_user_per_min", self.rate_limit_user_per_min, 120, "120"),
@@ -15,6 +25,12 @@ impl Settings {
             ("rate_limit_ws_per_min", self.rate_limit_ws_per_min, 60, "60"),
             ("rate_limit_auth_per_min", self.rate_limit_auth_per_min, 5, "5"),
         ];
+        let wrong = limits.into_iter().find(|(_, is, must, _)| is != must);
+        wrong.map(|(name, _, _, expected)| (name, expected))
+    }
+
+    /// A value that production cannot be run with: its setting, and what is expected.
+    fn broken_rule(&self) -> Option<(&'static str, &'static str)> {
         let is_https = |url: &str| url.starts_with("https://");
         // Who trusts the whole Internet lets every client choose its own address.
         let trusts_everybody = self.trusted_proxies.0.iter().any(|network| network.prefix_len() == 0);
@@ -31,18 +47,30 @@ impl Settings {
                 self.jwt_access_ttl_seconds <= MAX_ACCESS_TTL_SECONDS,
                 "at most 3600 seconds",
             ),
+            ("log_filter", !logs_details(&self.log_filter), "a filter of error, warn, info and off alone"),
+            ("log_format", self.log_format != LogFormat::Text, "json or auto"),
+            ("metrics_enabled", self.metrics_enabled, "true"),
+            (
+                "lottery_salt_key",
+                !is_development_key(self.lottery_salt_key.expose()),
+                "a key of its own: `openssl rand -hex 32` makes one",
+            ),
         ];
-        let wrong_limit = limits
-            .into_iter()
-            .find(|(_, is, must, _)| is != must)
-            .map(|(name, _, _, expected)| (name, expected));
-        let broken_rule =
-            rules.into_iter().find(|(_, holds, _)| !holds).map(|(name, _, expected)| (name, expected));
-        match wrong_limit.or(broken_rule) {
-            Some((name, expected)) => Err(ConfigError::UnsafeInProduction { name, expected }),
-            None => Ok(()),
-        }
+        let broken = rules.into_iter().find(|(_, holds, _)| !holds);
+        broken.map(|(name, _, expected)| (name, expected))
     }
+}
+
+/// Whether anything below info gets through: details quote what people send. What is no filter is left to whoever
+/// starts the log, who says so.
+fn logs_details(filter: &str) -> bool {
+    let finest = EnvFilter::try_new(filter).ok().and_then(|filter| filter.max_level_hint());
+    finest.is_some_and(|level| level > LevelFilter::INFO)
+}
+
+/// Whether this is the key of zeros with which development goes without one: everybody knows it.
+fn is_development_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|digit| digit == b'0')
 }
 
 #[cfg(test)]
@@ -69,6 +97,17 @@ mod tests {
             ("trusted_proxies", "0.0.0.0/0"),
             ("trusted_proxies", "10.0.0.0/8,::/0"),
             ("jwt_access_ttl_seconds", "3601"),
+            ("log_filter", "debug"),
+            ("log_filter", "TRACE"),
+            ("log_filter", "5"),
+            ("log_filter", "info,tbg_engine=debug"),
+            ("log_filter", "tbg_web=trace,warn"),
+            // A module without a level lets all of it through.
+            ("log_filter", "warn,tbg_engine"),
+            ("log_filter", "warn,[job]=debug"),
+            ("log_format", "text"),
+            ("metrics_enabled", "false"),
+            ("lottery_salt_key", "0".repeat(64).as_str()),
         ] {
             let error = check(name, value).expect_err(name).to_string();
             let variable = format!("TBG_{}", name.to_uppercase());
@@ -85,6 +124,12 @@ mod tests {
             ("trusted_proxies", "10.0.0.0/8,fd00::/8,203.0.113.7"),
             ("jwt_access_ttl_seconds", "3600"),
             ("jwt_access_ttl_seconds", "900"),
+            ("log_filter", "info"),
+            ("log_filter", "warn,tbg_engine=info,sqlx=off"),
+            ("log_format", "json"),
+            ("log_format", "auto"),
+            ("lottery_salt_key", ""),
+            ("lottery_salt_key", "5a".repeat(32).as_str()),
         ] {
             assert!(check(name, value).is_ok(), "{name}={value}");
         }

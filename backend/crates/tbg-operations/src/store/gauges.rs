@@ -11,6 +11,8 @@ pub(crate) struct GaugeRow {
     pub active_players: i64,
     /// Of the oldest event that waits for a consumer; 0 without any.
     pub outbox_age_seconds: f64,
+    /// Events that wait for a consumer; counted up to 100,000 of each, beyond which the number says nothing new.
+    pub outbox_depth: i64,
     /// When the newest WAL file was archived; none while archiving is off.
     pub wal_archived_at: Option<DateTime<Utc>>,
 }
@@ -30,6 +32,9 @@ pub(crate) async fn read(
                   coalesce(extract(EPOCH FROM $1 - (SELECT min(oldest.created_at) FROM unnest($2::TEXT[]) AS c (consumer)
                       CROSS JOIN LATERAL (SELECT created_at FROM domain_outbox o
                                           WHERE o.consumer = c.consumer AND o.done_at IS NULL ORDER BY o.id LIMIT 1) oldest)), 0)::FLOAT8 AS "outbox_age_seconds!",
+                  (SELECT count(*) FROM unnest($2::TEXT[]) AS c (consumer)
+                   CROSS JOIN LATERAL (SELECT o.id FROM domain_outbox o
+                                       WHERE o.consumer = c.consumer AND o.done_at IS NULL ORDER BY o.id LIMIT 100000) waiting) AS "outbox_depth!",
                   (SELECT last_archived_time FROM pg_stat_archiver) AS wal_archived_at"#,
         now,
         consumers as &[&str]

@@ -2,10 +2,12 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use axum::routing::get as on_get;
 use flate2::read::GzDecoder;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use tbg_web::Routes;
+use tbg_web::auth::Class;
 
 use crate::{Setup, get, send, service};
 
@@ -38,7 +40,8 @@ async fn version_names_program_and_deployment() -> anyhow::Result<()> {
 #[tokio::test]
 async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> anyhow::Result<()> {
     let recorder = PrometheusBuilder::new().build_recorder();
-    let service = tbg_web::router(Setup::default().state(recorder.handle())?, Routes::new());
+    let socket = Routes::new().hidden(Class::None, "/ws", on_get(|| async { "a socket" }));
+    let service = tbg_web::router(Setup::default().state(recorder.handle())?, socket);
     let _installed = metrics::set_default_local_recorder(&recorder);
 
     for number in 0..50 {
@@ -50,6 +53,7 @@ async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> an
     }
     get(&service, "/version").await?;
     get(&service, "/health").await?;
+    assert_eq!(get(&service, "/ws").await?.status, 200);
 
     let answer = get(&service, "/metrics").await?;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
@@ -62,6 +66,26 @@ async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> an
             r#"http_requests_total{method="GET",handler="/version",status="2xx"} 1"#,
             r#"http_requests_total{method="GET",handler="none",status="4xx"} 50"#,
             r#"http_requests_total{method="other",handler="/version",status="4xx"} 2"#,
+        ]
+    );
+    assert!(!text.contains(r#"handler="/ws""#), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_errors_of_every_documented_route_are_there_before_the_first() -> anyhow::Result<()> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let state = Setup::default().state(recorder.handle())?;
+    let _service = metrics::with_local_recorder(&recorder, || tbg_web::router(state, Routes::new()));
+
+    let text = recorder.handle().render();
+    let mut counts: Vec<_> = text.lines().filter(|line| line.starts_with("http_request")).collect();
+    counts.sort_unstable();
+    assert_eq!(
+        counts,
+        [
+            r#"http_requests_total{method="GET",handler="/.well-known/jwks.json",status="5xx"} 0"#,
+            r#"http_requests_total{method="GET",handler="/version",status="5xx"} 0"#,
         ]
     );
     Ok(())

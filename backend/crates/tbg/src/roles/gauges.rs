@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
-use sqlx::PgPool;
-use tbg_core::Clock;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tbg_core::config::Settings;
 use tbg_core::metrics::LOG_LINES_LOST_TOTAL;
 use tbg_core::redis::{MAX_CONNECTIONS, Redis, connections_in_use};
 use tbg_core::telemetry;
 use tbg_core::told::{self, Told};
+use tbg_core::{Clock, db};
 
 use super::VERSION;
 
@@ -20,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Measures the pools and dependencies of a process.
 pub struct Gauges {
     pool: PgPool,
+    database: DatabaseProbe,
     redis: Redis,
     pool_size: u32,
     process: String,
@@ -30,7 +32,7 @@ impl Gauges {
     /// Reports version and environment at once.
     ///
     /// # Errors
-    /// When the Redis URL cannot be used.
+    /// When a URL cannot be used.
     pub fn new(
         settings: &Settings,
         pool: &PgPool,
@@ -39,11 +41,18 @@ impl Gauges {
     ) -> anyhow::Result<Self> {
         gauge!("tbg_app_info", "version" => VERSION, "environment" => settings.environment.as_str()).set(1.0);
         let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
-        Ok(Self { pool: pool.clone(), redis, pool_size: settings.db_max_connections, process, clock })
+        Ok(Self {
+            pool: pool.clone(),
+            database: DatabaseProbe { options: db::connect_options(settings)?, kept: None },
+            redis,
+            pool_size: settings.db_max_connections,
+            process,
+            clock,
+        })
     }
 
     /// Sets the gauges to what is true now.
-    pub async fn measure(&self) {
+    pub async fn measure(&mut self) {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
         let in_use = self.pool.size().saturating_sub(idle);
         gauge!("tbg_db_pool_size").set(f64::from(self.pool_size));
@@ -56,16 +65,10 @@ impl Gauges {
 
         let mut redis = self.redis.clone();
         let ping = redis::cmd("PING");
-        let (database, redis) = tokio::join!(
-            tokio::time::timeout(DEADLINE, self.pool.acquire()),
+        let (database_up, redis) = tokio::join!(
+            self.database.answers(),
             tokio::time::timeout(DEADLINE, ping.query_async::<()>(&mut redis)),
         );
-        let database_up = match database {
-            Ok(Ok(mut conn)) => tokio::time::timeout(DEADLINE, sqlx::Connection::ping(&mut *conn))
-                .await
-                .is_ok_and(|ping| ping.is_ok()),
-            _ => false,
-        };
         let redis_up = redis.is_ok_and(|ping| ping.is_ok());
         if redis_up {
             let mut redis = self.redis.clone();
@@ -75,5 +78,31 @@ impl Gauges {
         }
         gauge!("tbg_dependency_up", "dependency" => "database").set(f64::from(u8::from(database_up)));
         gauge!("tbg_dependency_up", "dependency" => "redis").set(f64::from(u8::from(redis_up)));
+    }
+}
+
+/// Asks the database over a connection of its own: when requests hold all of the pool's, the database is busy and
+/// not away.
+struct DatabaseProbe {
+    options: PgConnectOptions,
+    kept: Option<PgConnection>,
+}
+
+impl DatabaseProbe {
+    /// Whether the database answers in time.
+    async fn answers(&mut self) -> bool {
+        tokio::time::timeout(DEADLINE, self.ask()).await.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// A connection that has failed, or was given up on, is not put back: the next question makes a new one.
+    async fn ask(&mut self) -> Result<(), sqlx::Error> {
+        if let Some(mut conn) = self.kept.take()
+            && conn.ping().await.is_ok()
+        {
+            self.kept = Some(conn);
+            return Ok(());
+        }
+        self.kept = Some(PgConnection::connect_with(&self.options).await?);
+        Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! Scheduled work and the consumers of domain events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use sqlx::PgPool;
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::jobs::{Job, Runner};
 use tbg_games::{GamesEvents, Ranking};
@@ -16,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::running::Running;
 use super::{Process, api, lottery};
 
+/// Pause before what the database did not answer is measured again.
+const MEASURE_PAUSE: Duration = Duration::from_secs(5);
+
 impl Process {
     pub(super) fn start_jobs(
         &self,
@@ -27,19 +32,8 @@ impl Process {
         let gauges = self.gauge_parts()?;
         running.spawn("jobs", async move {
             catch_up(&pool, clock.as_ref()).await;
-            let measuring = tokio::spawn(async move {
-                if let Err(error) = tbg_operations::measure_all(&gauges).await {
-                    tracing::warn!(error = format!("{error:#}"), "the gauges were not read; the job will");
-                }
-                if let Err(error) = tbg_operations::measure(&pool).await {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "the audit log was not verified; the job will"
-                    );
-                }
-            });
+            tokio::spawn(stop.clone().run_until_cancelled_owned(measure_at_start(gauges, pool)));
             runner.run(stop).await;
-            measuring.abort();
             Ok(())
         });
         self.start_consumer("jobs (mining events)", Arc::new(MiningEvents::new()), running, shutdown);
@@ -109,8 +103,30 @@ impl Process {
     }
 }
 
+/// Sets all gauges, so that none is missing until its job runs: the one that verifies runs nightly.
+async fn measure_at_start(gauges: GaugeParts, pool: PgPool) {
+    until_measured("the gauges", || {
+        let gauges = gauges.clone();
+        async move { tbg_operations::measure_all(&gauges).await }
+    })
+    .await;
+    until_measured("the audit log", || {
+        let pool = pool.clone();
+        async move { tbg_operations::measure(&pool).await }
+    })
+    .await;
+}
+
+/// Tries until it succeeds: the database may be away now and there when nobody tries any more.
+async fn until_measured<F: Future<Output = anyhow::Result<()>>>(what: &str, measure: impl Fn() -> F) {
+    while let Err(error) = measure().await {
+        tracing::warn!(what, error = format!("{error:#}"), "not measured yet");
+        tokio::time::sleep(MEASURE_PAUSE).await;
+    }
+}
+
 /// What a long downtime leaves behind, put right at every start. What fails here is done by its job.
-async fn catch_up(pool: &sqlx::PgPool, clock: &dyn tbg_core::Clock) {
+async fn catch_up(pool: &PgPool, clock: &dyn tbg_core::Clock) {
     if let Err(error) = tbg_mining::jobs::keep_partitions(pool, clock.now()).await {
         tracing::warn!(error = format!("{error:#}"), "partitions were not checked; the job will");
     }

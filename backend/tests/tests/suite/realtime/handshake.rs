@@ -144,6 +144,21 @@ async fn ten_failed_handshakes_a_minute_close_the_door_for_the_address() {
 }
 
 #[tokio::test]
+async fn what_a_closed_door_refuses_is_counted() {
+    let app = App::new().await;
+    let program = Program::start(&app.db, &app.redis, "api", &[]).await;
+    program.wait_for("/health", 200).await;
+
+    for number in 1..=12 {
+        let refused = Socket::open(&program.base, "abc").await.err().expect("no socket");
+        assert_eq!(refused.status, if number <= 10 { 401 } else { 429 }, "{number}");
+    }
+
+    let (_, metrics) = program.get("/metrics").await.unwrap();
+    assert!(metrics.contains("tbg_rate_limit_hits_total{tier=\"ws_handshake\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_full_replica_says_when_to_come_back() {
     let app = App::new().await;
     let (one, two) = (app.miner(1).await, app.miner(2).await);
