@@ -233,8 +233,8 @@ check "a changed alert restarts" "$(restarted)" test "$(restarted)" = "prometheu
 published=$(docker service inspect $(docker service ls -q) -f '{{.Spec.Name}}:{{range .Endpoint.Ports}}{{.PublishedPort}} {{end}}' | grep -E ':[0-9]' | sed "s/^${stack}_//" || true)
 check "only the proxy publishes ports" "$published" test "$published" = "proxy:$TBG_HTTP_PORT $TBG_HTTPS_PORT "
 hidden=
-for path in /metrics /ready /metrics/ //metrics /%6detrics /./ready '/ready?x=1'; do hidden+="$(code --path-as-is "$https$path") "; done
-check "/metrics and /ready are hidden, spellings too" "$hidden" test "$hidden" = "404 404 404 404 404 404 404 "
+for path in /metrics /ready /metrics/ //metrics /%6detrics /./ready '/ready?x=1' /grafana/metrics; do hidden+="$(code --path-as-is "$https$path") "; done
+check "/metrics and /ready are hidden, spellings too" "$hidden" test "$hidden" = "404 404 404 404 404 404 404 404 "
 check "plain HTTP is sent to HTTPS" "$(code "$http/health")" test "$(code "$http/health")" = 301
 moved=$(curl -sk -o /dev/null -w '%{redirect_url}' "$https/grafana")
 check "/grafana is sent to /grafana/ on the same port" "$moved" test "$moved" = "$https/grafana/"

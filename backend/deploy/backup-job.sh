@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the backup service runs at SCHEDULE (02:00 UTC): the dump; on Sundays, at 03:00, also the base backup.
+# What the backup service runs at SCHEDULE (02:00 UTC): the dump; on Sundays, at 03:00, also the base backup, and on any
+# day after a Sunday that went by without one, as when the service was restarted while it waited.
 # Mounted over the image's own /backup.sh, whose dumps have no manifest and no checksums.
 # By hand: /backup.sh dump or /backup.sh base makes this one, at once, whatever day it is.
 set -euo pipefail
@@ -13,7 +14,8 @@ esac
 # One failure must not prevent the other.
 failed=0
 dump || failed=1
-if [ "$(date -u +%u)" = 7 ]; then
+fresh=$(find /backups -maxdepth 1 -name 'base-*' -mmin "-$((13 * 12 * 60))" -print -quit)
+if [ "$(date -u +%u)" = 7 ] || [ -z "$fresh" ]; then
     wait=$(($(date -u -d 'today 03:00' +%s) - $(date -u +%s)))
     [ "$wait" -le 0 ] || sleep "$wait"
     base || failed=1
