@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 CARGO := cd backend && cargo
 WITH_SERVERS := target/debug/with-servers --
+# COMMAND $(KEPT): what a check prints is kept in backend/results/TARGET.txt as well. With $(KEEP) before it, so that its
+# failure stays one; tee ignores Ctrl-C, so that who stops can still say so.
+KEEP := mkdir -p backend/results && set -o pipefail &&
+KEPT = 2>&1 | tee -i "$(CURDIR)/backend/results/$@.txt"
 # Queries are checked against the committed offline data, except where those are made or checked.
 export SQLX_OFFLINE := true
 
@@ -40,7 +44,7 @@ sqlx-check: setup  ## Check the offline data of the SQL queries
 	cd backend && $(WITH_SERVERS) sh -c 'cargo sqlx migrate run --source migrations && SQLX_OFFLINE=false cargo sqlx prepare --workspace --check -- --all-targets'
 
 sql-audit:  ## Look for SQL that is put together at run time or stands in the wrong place
-	$(CARGO) run --quiet --locked -p tbg-sql-audit
+	$(KEEP) $(CARGO) run --quiet --locked -p tbg-sql-audit $(KEPT)
 
 deny:  ## Licences, sources and duplicates of dependencies
 	$(CARGO) fetch --locked --quiet
@@ -84,7 +88,7 @@ bench-draw: setup  ## A weekly draw over a million entries (ARGS="--entries 1000
 
 alerts-check:  ## Check Prometheus' configuration and rules, and run the rule tests (installs promtool)
 	@scripts/setup.sh alerts
-	scripts/alerts-check.sh
+	$(KEEP) scripts/alerts-check.sh $(KEPT)
 
 backup-test: setup  ## Dump, restore, point in time, Redis after a kill: done, compared and timed
 	$(CARGO) build --locked -p tbg
@@ -104,11 +108,11 @@ dashboards-preview: observe-tools  ## Draw every panel's own query into backend/
 
 panels: observe-tools  ## Run every query of every panel against a Prometheus that watches a game: each returns data
 	$(CARGO) build --release --locked -p tbg
-	python3 scripts/observe.py panels backend/target/release/tbg
+	$(KEEP) python3 -u scripts/observe.py panels backend/target/release/tbg $(KEPT)
 
 observe: observe-tools  ## A game with Prometheus, Alertmanager, exporters and load; a failure, its alert, its end
 	$(CARGO) build --release --locked -p tbg
-	python3 scripts/observe.py alerts backend/target/release/tbg
+	$(KEEP) python3 -u scripts/observe.py alerts backend/target/release/tbg $(KEPT)
 
 observe-tools: setup
 	@scripts/setup.sh observe
@@ -140,12 +144,12 @@ docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs
 races: setup  ## Refresh, challenge, lockout and key limits under parallel attack (ARGS="--rounds 1000")
 	$(CARGO) build --release --locked -p tbg-tests --bin races
 	$(CARGO) build --locked -p tbg-local
-	cd backend && $(WITH_SERVERS) target/release/races $(ARGS)
+	$(KEEP) cd backend && $(WITH_SERVERS) target/release/races $(ARGS) $(KEPT)
 
 rate-loops: setup  ## The three loops of the specification, with the limits of production
 	$(CARGO) build --release --locked -p tbg
 	$(CARGO) build --locked -p tbg-local
-	cd backend && $(WITH_SERVERS) ../scripts/rate-loops.sh target/release/tbg
+	$(KEEP) cd backend && $(WITH_SERVERS) ../scripts/rate-loops.sh target/release/tbg $(KEPT)
 
 FUZZ_TARGETS := address body cursor envelope signature
 MINUTES ?= 10

@@ -255,6 +255,7 @@ check "seven security headers on an answer of the API" "$(answer "$https/health"
 # own EXPECTED CURL-ARGUMENT…: what the proxy says itself has them too, and the shape of the API's errors.
 own() { check "the proxy's own: ${*:2}" "$(answer "${@:2}")" test "$(answer "${@:2}")" = "$1"; }
 own "404 7 NOT_FOUND" "$https/metrics"
+own "404 7 NOT_FOUND" "$https/grafana/metrics"
 own "405 7 METHOD_NOT_ALLOWED" -X TRACE "$https/health"
 own "405 7 METHOD_NOT_ALLOWED" -X TRACE "$http/health"
 own "501 7 NOT_IMPLEMENTED" -H "Transfer-Encoding: gzip" "$http/health"
