@@ -8,10 +8,10 @@ use tbg_engine::dead_letters::{self, StoredLetter};
 use tbg_engine::decode::check_age;
 use tbg_engine::{Engine, Outcome};
 
-use super::replay::recompute_totals;
+use super::replay::then_totals;
 use crate::cli::{DeadLetterAction, DeadLetters, LetterFilter};
 use crate::roles::engine;
-use crate::terminal::{say, tell};
+use crate::terminal::say;
 
 /// What became of the letters.
 #[derive(Default)]
@@ -56,14 +56,8 @@ async fn retry(conn: &mut PgConnection, filter: &LetterFilter, settings: &Settin
     let Retried { applied, duplicate, refused } = retried;
     let told = say!("{applied} applied, {duplicate} already there, {refused} still refused");
     // Always: an earlier try may have been killed when its letters had left the list already.
-    let totals = recompute_totals(settings).await.context(
-        "what is applied stays, but the hourly totals of the pool are not recomputed; \
-         jobs do that at night for the last week, `tbg rebuild --domain mining` for all",
-    );
-    if let (Err(_), Err(error)) = (&tried, &totals) {
-        tell!("error: {error:#}");
-    }
-    tried.and(totals).and(told)
+    let advice = "jobs do that at night for the last week, `tbg rebuild --domain mining` for all";
+    then_totals(tried, settings, advice).await.and(told)
 }
 
 /// Goes through the letters page by page, oldest first: what a record pays depends on those before it. Those that are

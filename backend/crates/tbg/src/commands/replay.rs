@@ -47,17 +47,10 @@ pub async fn run(args: &Replay, settings: &Settings) -> anyhow::Result<()> {
         "{}",
         json!({ "read": read, "applied": applied, "duplicate": duplicate, "malformed": malformed, "rejected": rejected })
     );
-    let mut totals = Ok(());
-    if has_written {
-        totals = recompute_totals(settings).await.context(
-            "what is applied stays, but the hourly totals of the pool are not recomputed; \
-             run the same replay again: it applies nothing twice",
-        );
+    if !has_written {
+        return fed.and(told);
     }
-    if let (Err(_), Err(error)) = (&fed, &totals) {
-        tell!("error: {error:#}");
-    }
-    fed.and(totals).and(told)
+    then_totals(fed, settings, "run the same replay again: it applies nothing twice").await.and(told)
 }
 
 /// Reads the file to its end and applies it batch by batch.
@@ -84,8 +77,26 @@ async fn feed(
     }
 }
 
-/// Sums the pool's hours anew, as far back as an event may have changed them.
-pub(super) async fn recompute_totals(settings: &Settings) -> anyhow::Result<()> {
+/// Sums the pool's hours anew, as far back as an event may have changed them, whatever `applied` has ended with: what
+/// it did until then stays. Where this fails, `advice` says what else does it.
+///
+/// # Errors
+/// The one of `applied`, else one's own; of two, the second is told at once.
+pub(super) async fn then_totals(
+    applied: anyhow::Result<()>,
+    settings: &Settings,
+    advice: &str,
+) -> anyhow::Result<()> {
+    let totals = recompute_totals(settings).await.with_context(|| {
+        format!("what is applied stays, but the hourly totals of the pool are not recomputed; {advice}")
+    });
+    if let (Err(_), Err(error)) = (&applied, &totals) {
+        tell!("error: {error:#}");
+    }
+    applied.and(totals)
+}
+
+async fn recompute_totals(settings: &Settings) -> anyhow::Result<()> {
     let pool = db::unhurried(settings, 1).await?;
     tbg_operations::recompute_totals(&pool, SystemClock.now(), tbg_operations::TOTALS_REPLAY).await?;
     Ok(())
