@@ -172,7 +172,7 @@ settings! {
     activity_feed_max_items: u32 = 10_000;
     /// Where miners connect, as shown to them.
     stratum_public_url: String = "stratum+tcp://mine.thebitcoingame.com:3333".to_owned();
-    /// smtp, or log (not in production).
+    /// smtp, resend, ses, or log (not in production).
     email_provider: MailProvider = MailProvider::Log;
     /// Sender of mail.
     email_from_address: String = "noreply@thebitcoingame.com".to_owned();
@@ -202,6 +202,14 @@ settings! {
     smtp_password: Secret = Secret::default();
     /// Whether the connection to the mail server must be encrypted (STARTTLS).
     smtp_use_tls: bool = true;
+    /// Key of the API at Resend. A secret.
+    resend_api_key: Secret = Secret::default();
+    /// Region of Amazon SES, such as eu-central-1.
+    ses_region: String = String::new();
+    /// Access key at Amazon SES. A secret.
+    ses_access_key: Secret = Secret::default();
+    /// Its secret key. A secret.
+    ses_secret_key: Secret = Secret::default();
 }
 
 /// Why the settings cannot be used. Never contains a value.

@@ -1,12 +1,15 @@
 //! Redis connections. Redis is never the only home of a fact.
 //!
 //! A command waits at most 15 s: twice 5 s for a connection, 5 s for its answer. That is for work that nobody waits
-//! for. What serves a request is [`hurried`](Redis::hurried): a second, however many commands it sends.
+//! for. What serves a request is [`hurried`](Redis::hurried): a second, however many commands it sends. A question that
+//! a lost connection swallowed is asked once more; a command that changes something never is, since nobody knows whether
+//! it did.
 
+mod connections;
 mod haste;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -15,6 +18,7 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, Mul
 use redis::io::tcp::TcpSettings;
 use redis::{Arg, Client, Cmd, IntoConnectionInfo as _, Pipeline, RedisFuture, Value};
 
+pub use self::connections::{Connections, KEEP_ALIVE_EVERY};
 use self::haste::Haste;
 use crate::config::Settings;
 use crate::metrics::REDIS_COMMAND_SECONDS;
@@ -23,6 +27,22 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most connections of a process (contract `production.md` §13). Each [`Redis`] is one, whatever the number of
 /// its clones.
 pub const MAX_CONNECTIONS: usize = 20;
+/// Commands that change nothing, of those that the program sends alone.
+const READS: [&str; 13] = [
+    "GET",
+    "MGET",
+    "EXISTS",
+    "TTL",
+    "HGET",
+    "HGETALL",
+    "SMEMBERS",
+    "SCAN",
+    "ZCARD",
+    "ZSCORE",
+    "ZRANGE",
+    "ZREVRANGE",
+    "PING",
+];
 
 /// Connections of this process with a command in flight.
 static BUSY: AtomicUsize = AtomicUsize::new(0);
@@ -96,17 +116,25 @@ impl Drop for DedicatedGuard {
     }
 }
 
+/// What a connection is doing.
+#[derive(Debug, Default)]
+struct Usage {
+    in_flight: AtomicUsize,
+    /// How often somebody asked whether it is idle, since its last command.
+    quiet: AtomicU32,
+}
+
 /// A multiplexed connection that times its commands. Clones share it.
 #[derive(Clone)]
 pub struct Redis {
     manager: ConnectionManager,
-    in_flight: Arc<AtomicUsize>,
+    usage: Arc<Usage>,
     haste: Option<Arc<Haste>>,
 }
 
 impl From<ConnectionManager> for Redis {
     fn from(manager: ConnectionManager) -> Self {
-        Self { manager, in_flight: Arc::default(), haste: None }
+        Self { manager, usage: Arc::default(), haste: None }
     }
 }
 
@@ -117,27 +145,33 @@ impl Redis {
     pub fn hurried(&self) -> Self {
         Self { haste: Some(Arc::default()), ..self.clone() }
     }
+
+    /// How often this was asked since the last command; each question counts.
+    fn quiet(&self) -> u32 {
+        self.usage.quiet.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// A round trip that is under way; also ends when its future is dropped.
 struct Timed<'a> {
     command: &'static str,
     started: Instant,
-    in_flight: &'a AtomicUsize,
+    usage: &'a Usage,
 }
 
 impl<'a> Timed<'a> {
-    fn begin(command: &'static str, in_flight: &'a AtomicUsize) -> Self {
-        if in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+    fn begin(command: &'static str, usage: &'a Usage) -> Self {
+        usage.quiet.store(0, Ordering::Relaxed);
+        if usage.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
             BUSY.fetch_add(1, Ordering::Relaxed);
         }
-        Self { command, started: Instant::now(), in_flight }
+        Self { command, started: Instant::now(), usage }
     }
 }
 
 impl Drop for Timed<'_> {
     fn drop(&mut self) {
-        if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.usage.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
             BUSY.fetch_sub(1, Ordering::Relaxed);
         }
         metrics::histogram!(REDIS_COMMAND_SECONDS, "command" => self.command)
@@ -148,8 +182,16 @@ impl Drop for Timed<'_> {
 impl ConnectionLike for Redis {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
-            let _timed = Timed::begin(label(cmd), &self.in_flight);
-            haste::within(self.haste.as_deref(), self.manager.send_packed_command(cmd)).await
+            let _timed = Timed::begin(label(cmd), &self.usage);
+            let answer = async {
+                match self.manager.send_packed_command(cmd).await {
+                    Err(error) if error.is_connection_dropped() && is_read(cmd) => {
+                        self.manager.send_packed_command(cmd).await
+                    }
+                    answer => answer,
+                }
+            };
+            haste::within(self.haste.as_deref(), answer).await
         }
         .boxed()
     }
@@ -161,8 +203,15 @@ impl ConnectionLike for Redis {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         async move {
-            let _timed = Timed::begin("pipeline", &self.in_flight);
-            let answers = self.manager.send_packed_commands(pipeline, offset, count);
+            let _timed = Timed::begin("pipeline", &self.usage);
+            let answers = async {
+                match self.manager.send_packed_commands(pipeline, offset, count).await {
+                    Err(error) if error.is_connection_dropped() && pipeline.cmd_iter().all(is_read) => {
+                        self.manager.send_packed_commands(pipeline, offset, count).await
+                    }
+                    answers => answers,
+                }
+            };
             haste::within(self.haste.as_deref(), answers).await
         }
         .boxed()
@@ -181,8 +230,18 @@ const COMMANDS: [&str; 16] = [
 
 /// The label of a command: one of a closed set.
 fn label(cmd: &Cmd) -> &'static str {
-    let Some(Arg::Simple(name)) = cmd.args_iter().next() else { return "other" };
-    COMMANDS.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)).unwrap_or("other")
+    one_of(&COMMANDS, cmd).unwrap_or("other")
+}
+
+/// Whether a command changes nothing, so that asking it twice is asking it once.
+fn is_read(cmd: &Cmd) -> bool {
+    one_of(&READS, cmd).is_some()
+}
+
+/// The name of a command, if it is one of `known`.
+fn one_of(known: &[&'static str], cmd: &Cmd) -> Option<&'static str> {
+    let Some(Arg::Simple(name)) = cmd.args_iter().next() else { return None };
+    known.iter().copied().find(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -206,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_busy_while_any_of_its_commands_is() {
-        let connection = AtomicUsize::new(0);
+        let connection = Usage::default();
         let before = connections_in_use();
         let (first, second) = (Timed::begin("GET", &connection), Timed::begin("GET", &connection));
         assert_eq!(connections_in_use(), before + 1);

@@ -6,11 +6,13 @@
 //! - [`Template`] and [`Context`] say what a mail can be about; `template` words it, `layout` gives it its
 //!   looks and escapes every value.
 //!
-//! Mail goes out through SMTP, or, outside production, into the log.
+//! Mail goes out through SMTP, that of Resend and Amazon SES included (`provider`), or, outside production, into the
+//! log.
 
 mod layout;
 mod limit;
 mod outbox;
+mod provider;
 mod sender;
 mod template;
 
@@ -48,6 +50,14 @@ pub struct MailConfig {
     pub smtp_password: Secret,
     /// Whether the connection must be encrypted; without it, mail travels in clear text.
     pub smtp_tls: bool,
+    /// Key of the API at Resend.
+    pub resend_api_key: Secret,
+    /// Region of Amazon SES.
+    pub ses_region: String,
+    /// Access key at Amazon SES.
+    pub ses_access_key: Secret,
+    /// Its secret key.
+    pub ses_secret_key: Secret,
     /// Folder that gets a JSON file per mail that the log provider takes, for tests. Not in production.
     pub capture_dir: Option<PathBuf>,
     /// Most mails to one recipient in a window of 3600 seconds.

@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::{Connection as _, PgPool};
 use tbg_core::config::{IngestMode, Settings};
 use tbg_core::live::LiveBus;
+use tbg_core::redis::{Connections, KEEP_ALIVE_EVERY};
 use tbg_core::{Clock, db};
 use tbg_engine::Engine;
 use tbg_engine::source::publisher::StreamPublisher;
@@ -39,8 +40,6 @@ use crate::cli::Role;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How often the metrics recorder tidies up.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long connections may take to close at the end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the check of the schema may keep a start waiting.
@@ -50,6 +49,7 @@ const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Process {
     settings: Settings,
     pool: PgPool,
+    redis: Connections,
     metrics: PrometheusHandle,
     clock: Arc<dyn Clock>,
     bus: LiveBus,
@@ -65,8 +65,9 @@ impl Process {
         let pool = db::pool(&settings)?;
         let host = hostname();
         let name = settings.consumer_name.clone().unwrap_or_else(|| format!("{host}-{}", std::process::id()));
-        let bus = LiveBus::new(tbg_core::redis::manager(&tbg_core::redis::client(&settings)?)?);
-        Ok(Self { settings, pool, metrics, clock, bus, name })
+        let redis = Connections::new(&settings)?;
+        let bus = LiveBus::new(redis.live.clone());
+        Ok(Self { settings, pool, redis, metrics, clock, bus, name })
     }
 
     /// The pool of the process.
@@ -126,13 +127,20 @@ impl Process {
         }
         started();
         let upkeep = self.metrics.clone();
-        let mut gauges = Gauges::new(&self.settings, &self.pool, self.name.clone(), Arc::clone(&self.clock))?;
+        let mut gauges = Gauges::new(
+            &self.settings,
+            &self.pool,
+            self.redis.background.clone(),
+            self.name.clone(),
+            Arc::clone(&self.clock),
+        )?;
+        let redis = self.redis.clone();
         let tidy = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(METRICS_UPKEEP);
+            let mut tick = tokio::time::interval(KEEP_ALIVE_EVERY);
             loop {
                 tick.tick().await;
                 upkeep.run_upkeep();
-                gauges.measure().await;
+                tokio::join!(gauges.measure(), redis.keep_alive());
             }
         });
         let result = running.wait(&shutdown, drain).await;
@@ -148,7 +156,7 @@ impl Process {
         shutdown: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
         let settings = &self.settings;
-        let api = Api::new(settings, &self.pool, &self.metrics, &self.clock, &self.bus)?;
+        let api = Api::new(settings, &self.pool, self.redis.clone(), &self.metrics, &self.clock, &self.bus)?;
         let listener = listen(settings.http_listen).await?;
         tracing::info!("API on http://{}", listener.local_addr()?);
         let drain = Duration::from_secs(settings.shutdown_drain_seconds);
@@ -169,7 +177,7 @@ impl Process {
         shutdown: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
         let settings = &self.settings;
-        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+        let redis = self.redis.background.clone();
         let router = tbg_web::probe_router(api::probe_parts(settings, &self.pool, redis, &self.metrics));
         let listener = listen(settings.http_listen).await?;
         tracing::info!("health and metrics on http://{}", listener.local_addr()?);
@@ -184,14 +192,13 @@ impl Process {
             return Ok(());
         }
         tbg_engine::register_metrics();
-        let client = tbg_core::redis::client(settings)?;
         if settings.ingest_mode == IngestMode::Embedded {
-            self.start_receiver(&client, running, shutdown)?;
+            self.start_receiver(running, shutdown)?;
         }
         let writer = Writer {
             database: db::connect_options(settings)?,
-            manager: tbg_core::redis::manager(&client)?,
-            redis: client.clone(),
+            manager: self.redis.streams.clone(),
+            redis: self.redis.client().clone(),
             engine: Arc::new(engine(settings)),
             clock: Arc::clone(&self.clock),
             consumer: self.name.clone(),
@@ -201,11 +208,8 @@ impl Process {
                 collect: Duration::from_millis(settings.ingest_flush_ms),
             },
             after_commit: Arc::new([
-                Arc::new(LiveCommit::new(
-                    LiveStore::new(tbg_core::redis::manager(&client)?),
-                    self.pool.clone(),
-                )),
-                Arc::new(LiveRanking::new(Ranking::new(tbg_core::redis::manager(&client)?))),
+                Arc::new(LiveCommit::new(LiveStore::new(self.redis.live.clone()), self.pool.clone())),
+                Arc::new(LiveRanking::new(Ranking::new(self.redis.live.clone()))),
             ]),
             on_batch: None,
         };
@@ -218,12 +222,7 @@ impl Process {
     }
 
     /// The pool's socket, received by a thread of its own and published to the streams.
-    fn start_receiver(
-        &self,
-        client: &redis::Client,
-        running: &mut Running,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    fn start_receiver(&self, running: &mut Running, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let settings = &self.settings;
         let spool = Spool::open(&settings.spool_dir, settings.spool_max_bytes).with_context(|| {
             format!(
@@ -233,8 +232,8 @@ impl Process {
         })?;
         let spool = Arc::new(Mutex::new(spool));
         let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
-        let manager = tbg_core::redis::manager(client)?;
-        let publisher = StreamPublisher::new(manager, Arc::clone(&spool), settings.redis_stream_maxlen);
+        let redis = self.redis.streams.clone();
+        let publisher = StreamPublisher::new(redis, Arc::clone(&spool), settings.redis_stream_maxlen);
         running.spawn("ingest (pool socket)", async move {
             publisher.run(queue).await;
             Ok(())

@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod budgets;
 mod cli;
+mod connections;
 mod faults;
 mod game;
 mod http;

@@ -36,7 +36,7 @@ impl Settings {
         let trusts_everybody = self.trusted_proxies.0.iter().any(|network| network.prefix_len() == 0);
         let rules = [
             ("loadtest_auth", !self.loadtest_auth, "false"),
-            ("email_provider", self.email_provider != MailProvider::Log, "smtp"),
+            ("email_provider", self.email_provider != MailProvider::Log, "smtp, resend or ses"),
             ("email_capture_dir", self.email_capture_dir.is_none(), "nothing"),
             ("smtp_use_tls", self.smtp_use_tls, "true"),
             ("frontend_base_url", is_https(&self.frontend_base_url), "an https:// URL"),

@@ -119,9 +119,13 @@ named_values! {
 
 named_values! {
     /// How mail leaves the house (contract `auth-users.md` §5).
-    MailProvider, "smtp or log", {
+    MailProvider, "smtp, resend, ses or log", {
         /// A mail server.
         Smtp = "smtp",
+        /// Resend.
+        Resend = "resend",
+        /// Amazon SES.
+        Ses = "ses",
         /// The log, for everything but production.
         Log = "log",
     }

@@ -1,4 +1,4 @@
-//! The way out: SMTP, or the log of a developer.
+//! The way out: a mail server, or the log of a developer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use uuid::Uuid;
 
+use super::MailConfig;
+use super::provider::Server;
 use super::template::{Rendered, Template};
-use super::{MailConfig, MailProvider};
 
 /// Longest time for one answer of the server.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -101,12 +101,12 @@ impl Sender {
     /// # Errors
     /// When a setting is missing or unsafe. The message names it without its value.
     pub(super) fn new(config: &MailConfig) -> anyhow::Result<Self> {
-        match config.provider {
-            MailProvider::Log if config.production => {
-                bail!("TBG_EMAIL_PROVIDER=log sends nothing: production needs smtp")
+        match Server::of(config)? {
+            Some(server) => Ok(Self::Smtp(Box::new(Smtp::new(server, config)?))),
+            None if config.production => {
+                bail!("TBG_EMAIL_PROVIDER=log sends nothing: production needs smtp, resend or ses")
             }
-            MailProvider::Log => Ok(Self::Log(config.capture_dir.clone())),
-            MailProvider::Smtp => Ok(Self::Smtp(Box::new(Smtp::new(config)?))),
+            None => Ok(Self::Log(config.capture_dir.clone())),
         }
     }
 
@@ -153,32 +153,25 @@ pub(super) struct Smtp {
 }
 
 impl Smtp {
-    fn new(config: &MailConfig) -> anyhow::Result<Self> {
-        if config.smtp_host.is_empty() {
-            bail!("TBG_SMTP_HOST is not set: the smtp provider needs it");
-        }
-        if config.production && !config.smtp_tls && config.smtp_username.is_some() {
-            bail!("TBG_SMTP_USE_TLS=false would send TBG_SMTP_PASSWORD in clear text");
-        }
+    fn new(server: Server, config: &MailConfig) -> anyhow::Result<Self> {
         let address: Address = config
             .from_address
             .parse()
             .map_err(|_| anyhow::anyhow!("TBG_EMAIL_FROM_ADDRESS is not an e-mail address"))?;
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(config.smtp_host.as_str())
-            .port(config.smtp_port)
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server.host.as_str())
+            .port(server.port)
             .hello_name(ClientId::Domain(address.domain().to_owned()))
             .timeout(Some(ANSWER_LIMIT));
-        if config.smtp_tls {
-            let parameters = TlsParameters::new(config.smtp_host.clone())
-                .context("TLS cannot be set up for TBG_SMTP_HOST")?;
-            builder = builder.tls(match config.smtp_port {
+        if server.tls {
+            let parameters =
+                TlsParameters::new(server.host).context("TLS cannot be set up for the mail server")?;
+            builder = builder.tls(match server.port {
                 IMPLICIT_TLS_PORT => Tls::Wrapper(parameters),
                 _ => Tls::Required(parameters),
             });
         }
-        if let Some(username) = &config.smtp_username {
-            let password = config.smtp_password.expose().to_owned();
-            builder = builder.credentials(Credentials::new(username.clone(), password));
+        if let Some(credentials) = server.credentials {
+            builder = builder.credentials(credentials);
         }
         let from = Mailbox::new(Some(config.from_name.clone()), address);
         Ok(Self { transport: builder.build(), from })
@@ -213,13 +206,14 @@ impl Smtp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use chrono::TimeDelta;
-    use tbg_core::config::Secret;
+    use tbg_core::config::{MailProvider, Secret};
 
     use super::*;
 
-    fn config() -> MailConfig {
+    /// Mail by a server of this machine.
+    pub(in super::super) fn config() -> MailConfig {
         MailConfig {
             provider: MailProvider::Smtp,
             from_address: "noreply@game.test".to_owned(),
@@ -231,6 +225,10 @@ mod tests {
             smtp_username: None,
             smtp_password: Secret::default(),
             smtp_tls: false,
+            resend_api_key: Secret::default(),
+            ses_region: String::new(),
+            ses_access_key: Secret::default(),
+            ses_secret_key: Secret::default(),
             capture_dir: None,
             rate_per_hour: 5,
             verification_ttl: TimeDelta::hours(24),
@@ -248,7 +246,9 @@ mod tests {
         };
         let at = "2026-03-15T14:30:00Z".parse().unwrap();
         let outgoing = Outgoing { id: Uuid::nil(), to, template: Template::Welcome, mail: &mail, at };
-        let message = Smtp::new(&config()).unwrap().message(&outgoing)?;
+        let config = config();
+        let server = Server::of(&config).unwrap().unwrap();
+        let message = Smtp::new(server, &config).unwrap().message(&outgoing)?;
         Ok(String::from_utf8(message.formatted()).unwrap())
     }
 

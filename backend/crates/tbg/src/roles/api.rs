@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use tbg_core::config::{Environment, Settings};
 use tbg_core::live::LiveBus;
 use tbg_core::random::{Entropy, SystemEntropy};
-use tbg_core::redis::Redis;
+use tbg_core::redis::{Connections, Redis};
 use tbg_core::{Clock, UserId};
 use tbg_games::{Games, Ranking};
 use tbg_gamification::Game;
@@ -70,12 +70,12 @@ impl Api {
     pub fn new(
         settings: &Settings,
         pool: &PgPool,
+        connections: Connections,
         metrics: &PrometheusHandle,
         clock: &Arc<dyn Clock>,
         bus: &LiveBus,
     ) -> anyhow::Result<Self> {
-        let client = tbg_core::redis::client(settings)?;
-        let connection = tbg_core::redis::manager(&client)?;
+        let connection = &connections.serving;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         tbg_web::limit::register_metrics();
         // Limiter, probes and rankings have deadlines of their own; everybody else serves requests.
@@ -133,7 +133,7 @@ impl Api {
         let realtime = Realtime::new(tbg_realtime::Parts {
             auth: Arc::clone(&authenticator),
             limiter: limiter.clone(),
-            redis: client,
+            redis: connections.client().clone(),
             manager: redis,
             bus: bus.clone(),
             origins: origins(settings),
@@ -150,7 +150,8 @@ impl Api {
         });
         let routes = identity.routes().merge(operations.routes()).merge(mining.routes());
         let routes = routes.merge(game.routes()).merge(games.routes()).merge(realtime.routes());
-        let state = web_state(settings, pool, connection, metrics, limiter, Arc::clone(&authenticator));
+        let state =
+            web_state(settings, pool, connection.clone(), metrics, limiter, Arc::clone(&authenticator));
         Ok(Self { router: tbg_web::router(state, routes), authenticator, realtime })
     }
 }
@@ -283,8 +284,12 @@ fn identity_config(settings: &Settings) -> anyhow::Result<IdentityConfig> {
 ///
 /// # Errors
 /// When a setting cannot be used.
-pub fn mailer(settings: &Settings, pool: &PgPool, clock: &Arc<dyn Clock>) -> anyhow::Result<Mailer> {
-    let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
+pub fn mailer(
+    settings: &Settings,
+    pool: &PgPool,
+    redis: Redis,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Mailer> {
     let config = MailConfig {
         provider: settings.email_provider,
         from_address: settings.email_from_address.clone(),
@@ -296,6 +301,10 @@ pub fn mailer(settings: &Settings, pool: &PgPool, clock: &Arc<dyn Clock>) -> any
         smtp_username: settings.smtp_username.clone(),
         smtp_password: settings.smtp_password.clone(),
         smtp_tls: settings.smtp_use_tls,
+        resend_api_key: settings.resend_api_key.clone(),
+        ses_region: settings.ses_region.clone(),
+        ses_access_key: settings.ses_access_key.clone(),
+        ses_secret_key: settings.ses_secret_key.clone(),
         capture_dir: settings.email_capture_dir.clone(),
         rate_per_hour: settings.email_rate_limit_per_hour,
         verification_ttl: TimeDelta::hours(settings.email_verification_ttl_hours.into()),

@@ -36,11 +36,11 @@ impl Gauges {
     pub fn new(
         settings: &Settings,
         pool: &PgPool,
+        redis: Redis,
         process: String,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         gauge!("tbg_app_info", "version" => VERSION, "environment" => settings.environment.as_str()).set(1.0);
-        let redis = tbg_core::redis::manager(&tbg_core::redis::client(settings)?)?;
         Ok(Self {
             pool: pool.clone(),
             database: DatabaseProbe { options: db::connect_options(settings)?, kept: None },

@@ -29,7 +29,7 @@ impl Process {
     ) -> anyhow::Result<()> {
         let runner = Runner::new(self.pool.clone(), Arc::clone(&self.clock), self.name.clone(), self.jobs()?);
         let (pool, clock, stop) = (self.pool.clone(), Arc::clone(&self.clock), shutdown.clone());
-        let gauges = self.gauge_parts()?;
+        let gauges = self.gauge_parts();
         running.spawn("jobs", async move {
             catch_up(&pool, clock.as_ref()).await;
             tokio::spawn(stop.clone().run_until_cancelled_owned(measure_at_start(gauges, pool)));
@@ -40,7 +40,7 @@ impl Process {
         self.start_consumer("jobs (game events)", Arc::new(GameEvents::new()), running, shutdown);
         self.start_consumer("jobs (games events)", Arc::new(GamesEvents::new()), running, shutdown);
         self.start_consumer("jobs (social events)", Arc::new(SocialEvents::new()), running, shutdown);
-        let mailer = api::mailer(&self.settings, &self.pool, &self.clock)?;
+        let mailer = api::mailer(&self.settings, &self.pool, self.redis.background.clone(), &self.clock)?;
         let stop = shutdown.clone();
         running.spawn("jobs (mail)", async move {
             mailer.run(stop).await;
@@ -50,11 +50,10 @@ impl Process {
     }
 
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        let client = tbg_core::redis::client(&self.settings)?;
         let mut jobs = tbg_mining::jobs::jobs(&JobParts {
             pool: self.pool.clone(),
             clock: Arc::clone(&self.clock),
-            live: LiveStore::new(tbg_core::redis::manager(&client)?),
+            live: LiveStore::new(self.redis.live.clone()),
             bus: self.bus.clone(),
             config: JobConfig {
                 worker_timeout_seconds: self.settings.worker_timeout_seconds,
@@ -64,27 +63,27 @@ impl Process {
         })?;
         jobs.extend(tbg_identity::jobs::jobs(&self.pool, &self.clock)?);
         jobs.extend(tbg_operations::jobs(&self.pool, &self.clock)?);
-        jobs.push(tbg_operations::gauge_job(self.gauge_parts()?)?);
+        jobs.push(tbg_operations::gauge_job(self.gauge_parts())?);
         jobs.extend(tbg_gamification::jobs(&tbg_gamification::JobParts {
             pool: self.pool.clone(),
             clock: Arc::clone(&self.clock),
             bus: self.bus.clone(),
-            redis: tbg_core::redis::manager(&client)?,
+            redis: self.redis.background.clone(),
         })?);
         let cycle = lottery::cycle(&self.settings, &self.pool, &self.bus)?;
-        let ranking = Ranking::new(tbg_core::redis::manager(&client)?);
+        let ranking = Ranking::new(self.redis.live.clone());
         jobs.extend(tbg_games::jobs(&cycle, &ranking, &self.clock)?);
         jobs.extend(tbg_social::jobs(&self.pool, &self.clock)?);
         Ok(jobs)
     }
 
-    fn gauge_parts(&self) -> anyhow::Result<GaugeParts> {
-        Ok(GaugeParts {
+    fn gauge_parts(&self) -> GaugeParts {
+        GaugeParts {
             pool: self.pool.clone(),
-            redis: tbg_core::redis::manager(&tbg_core::redis::client(&self.settings)?)?,
+            redis: self.redis.background.clone(),
             clock: Arc::clone(&self.clock),
             backup_status_dir: self.settings.backup_status_dir.clone(),
-        })
+        }
     }
 
     fn start_consumer(
