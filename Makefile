@@ -46,9 +46,12 @@ sqlx-check: setup  ## Check the offline data of the SQL queries
 sql-audit:  ## Look for SQL that is put together at run time or stands in the wrong place
 	$(KEEP) $(CARGO) run --quiet --locked -p tbg-sql-audit $(KEPT)
 
-deny:  ## Licences, sources and duplicates of dependencies
+deny:  ## Licences, sources and duplicates of dependencies; known vulnerabilities where their database can be fetched
 	$(CARGO) fetch --locked --quiet
 	cd backend && cargo deny --offline --config ../deny.toml check bans licenses sources
+	@cd backend && if timeout 60 cargo deny --config ../deny.toml fetch db; \
+	    then cargo deny --offline --config ../deny.toml check advisories; \
+	    else echo "NOT RUN: advisories. Their database cannot be fetched from here; run this where it can."; fi
 
 bench-ingest: setup  ## Throughput and latency of the path of a share
 	$(CARGO) run --release --locked -p tbg-tests --bin bench-ingest -- $(ARGS)

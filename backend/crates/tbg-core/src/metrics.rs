@@ -37,7 +37,7 @@ pub const JOB_INTERVAL: &str = "tbg_job_interval_seconds";
 pub const DB_QUERY_SECONDS: &str = "tbg_db_query_duration_seconds";
 /// Duration of round trips to Redis, by `command`.
 pub const REDIS_COMMAND_SECONDS: &str = "tbg_redis_command_duration_seconds";
-/// Counts lines of the log that were lost because they were not read fast enough.
+/// Counts lines of the log that were lost: not read fast enough, or not to be written.
 pub const LOG_LINES_LOST_TOTAL: &str = "tbg_log_lines_lost_total";
 
 /// Bounds of the durations of statements and commands, in seconds.
@@ -104,7 +104,10 @@ fn describe() {
     metrics::describe_gauge!(JOB_DURATION, "Time that a job's last run took, whatever its end.");
     metrics::describe_gauge!(OUTBOX_DEPTH, "Domain events that wait for their consumer.");
     metrics::describe_gauge!(JOB_INTERVAL, "Longest time between two scheduled runs of a job.");
-    metrics::describe_counter!(LOG_LINES_LOST_TOTAL, "Lines of the log that nobody read in time.");
+    metrics::describe_counter!(
+        LOG_LINES_LOST_TOTAL,
+        "Lines of the log that nobody read in time or that could not be written."
+    );
     metrics::describe_histogram!(DB_QUERY_SECONDS, "SQL statements, by their first word.");
     metrics::describe_histogram!(REDIS_COMMAND_SECONDS, "Round trips to Redis.");
 }

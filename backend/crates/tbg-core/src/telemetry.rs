@@ -2,7 +2,8 @@
 //! events; traces by OTLP.
 
 use std::fmt;
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -35,10 +36,31 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// Counts the lines that were lost because too many waited.
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines of the log this process has lost because they were not read fast enough.
+/// Counts the lines that could not be written, as on a full disk.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of the log this process has lost: they were not read fast enough, or could not be written.
 #[must_use]
 pub fn lost_lines() -> u64 {
-    LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX))
+    let lost = LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX));
+    lost.saturating_add(REFUSED.load(Ordering::Relaxed))
+}
+
+/// Standard error, which counts what it cannot write: a line is written by one call.
+struct Lines(std::io::Stderr);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.write(line);
+        if written.as_ref().is_err_and(|error| error.kind() != ErrorKind::Interrupted) {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Ends with the process: sends the traces and writes the lines that still wait.
@@ -87,7 +109,7 @@ pub fn init_traced(settings: &Settings) -> anyhow::Result<Telemetry> {
     let (writer, guard) = NonBlockingBuilder::default()
         .thread_name("log")
         .buffered_lines_limit(WAITING_LINES)
-        .finish(std::io::stderr());
+        .finish(Lines(std::io::stderr()));
     let _ = LOST.set(writer.error_counter());
     start(settings, provider.as_ref(), BoxMakeWriter::new(writer))?;
     log_panics();

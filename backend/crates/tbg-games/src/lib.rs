@@ -92,6 +92,7 @@ impl Games {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        metrics::register();
         let current = current::gather(parts.pool.clone(), parts.ranking.clone());
         Self(Arc::new(Inner { parts, current, file_streams: Arc::new(Semaphore::new(FILE_STREAMS)) }))
     }

@@ -15,6 +15,20 @@ const DRIFT: &str = "tbg_gamification_drift_total";
 const SOURCES: [&str; 8] =
     ["badge", "share", "personal_best", "streak", "block", "education", "competition", "adjustment"];
 
+/// What of a player's state may differ from its sources (`rules::derive`).
+const FIELDS: [&str; 10] = [
+    "total_xp",
+    "level",
+    "xp_entries",
+    "badges_earned",
+    "streak",
+    "total_shares",
+    "best_difficulty",
+    "blocks_found",
+    "first_share_day",
+    "is_frozen",
+];
+
 /// Makes every counter appear at 0, so that a rate can be taken from the first award on.
 pub(crate) fn register(catalogue: &Catalogue) {
     for source in SOURCES {
@@ -25,6 +39,9 @@ pub(crate) fn register(catalogue: &Catalogue) {
     }
     metrics::counter!(LEVELS).increment(0);
     metrics::counter!(BROKEN).increment(0);
+    for field in FIELDS {
+        metrics::counter!(DRIFT, "field" => field).increment(0);
+    }
 }
 
 /// Counts what an outcome gives, once it is committed.

@@ -10,6 +10,37 @@ const HANDSHAKES: &str = "tbg_ws_handshakes_total";
 const BRIDGE_UP: &str = "tbg_ws_bridge_up";
 const BRIDGE_FAULTS: &str = "tbg_ws_bridge_faults_total";
 
+/// How sockets end. A client may close with any code: those that are not here count as `other`.
+const CODES: [(u16, &str); 13] = [
+    (1000, "1000"),
+    (1001, "1001"),
+    (1003, "1003"),
+    (1005, "1005"),
+    (1006, "1006"),
+    (1007, "1007"),
+    (1009, "1009"),
+    (1011, "1011"),
+    (1013, "1013"),
+    (4001, "4001"),
+    (4008, "4008"),
+    (4009, "4009"),
+    (4029, "4029"),
+];
+/// What comes of a handshake: `accepted`, or the lower-case code of a refusal.
+const RESULTS: [&str; 11] = [
+    "accepted",
+    "auth_required",
+    "auth_token_expired",
+    "auth_token_invalid",
+    "auth_token_revoked",
+    "account_banned",
+    "origin_not_allowed",
+    "rate_limited",
+    "ws_too_many_connections",
+    "service_unavailable",
+    "other",
+];
+
 /// Makes the numbers visible before anything happens.
 pub(crate) fn register() {
     metrics::describe_gauge!(ACTIVE, "Open sockets.");
@@ -23,6 +54,13 @@ pub(crate) fn register() {
     bridge_up(false);
     for event in LiveEvent::ALL.iter().map(|event| event.name()).chain(["other"]) {
         metrics::counter!(SENT, "event_type" => event).absolute(0);
+        metrics::counter!(DROPPED, "event_type" => event).absolute(0);
+    }
+    for code in CODES.map(|(_, label)| label).into_iter().chain(["other"]) {
+        metrics::counter!(CLOSES, "code" => code).absolute(0);
+    }
+    for result in RESULTS {
+        metrics::counter!(HANDSHAKES, "result" => result).absolute(0);
     }
     for reason in ["too_large", "invalid_json", "unknown_channel", "no_owner"] {
         metrics::counter!(BRIDGE_FAULTS, "reason" => reason).absolute(0);
@@ -42,28 +80,12 @@ pub(crate) fn dropped(event: &'static str) {
     metrics::counter!(DROPPED, "event_type" => event).increment(1);
 }
 
-/// A client may close with any code: those that are not of our list count as `other`.
 pub(crate) fn closed(code: u16) {
-    let label = match code {
-        1000 => "1000",
-        1001 => "1001",
-        1003 => "1003",
-        1005 => "1005",
-        1006 => "1006",
-        1007 => "1007",
-        1009 => "1009",
-        1011 => "1011",
-        1013 => "1013",
-        4001 => "4001",
-        4008 => "4008",
-        4009 => "4009",
-        4029 => "4029",
-        _ => "other",
-    };
+    let label = CODES.into_iter().find(|(known, _)| *known == code).map_or("other", |(_, label)| label);
     metrics::counter!(CLOSES, "code" => label).increment(1);
 }
 
-/// `result` is `accepted` or the lower-case code of a refusal.
+/// `result` is one of [`RESULTS`].
 pub(crate) fn handshake(result: &'static str) {
     metrics::counter!(HANDSHAKES, "result" => result).increment(1);
 }
