@@ -83,6 +83,57 @@ async fn a_network_that_swallows_packets_is_a_503_within_five_seconds_and_heals(
     program.wait_for("/api/v1/lottery/stats", 200).await;
 }
 
+#[tokio::test]
+async fn jobs_that_start_while_the_database_is_away_measure_everything_once_it_is_back() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let wire = Wire::to(db.socket()).await;
+    wire.flow(false);
+    let url = db.url_at(wire.address);
+    let program = Program::start(&db, &redis, "jobs", &[("TBG_DATABASE_URL", &url)]).await;
+    let shows = async |sign: &str| program.get("/metrics").await.is_ok_and(|(_, text)| text.contains(sign));
+    assert!(until(async || shows("tbg_dependency_up{dependency=\"database\"} 0").await).await);
+    assert!(!shows("tbg_outbox_depth").await && !shows("tbg_audit_verify_ok").await);
+
+    wire.flow(true);
+
+    for sign in ["dependency_up{dependency=\"database\"} 1", "tbg_outbox_depth 0", "tbg_audit_verify_ok 1"] {
+        assert!(until(async || shows(sign).await).await, "{sign}; log:\n{}", program.log_text());
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_is_used_up_is_no_database_that_is_down() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let program = Program::start(&db, &redis, "api", &[("TBG_DB_MAX_CONNECTIONS", "1")]).await;
+    program.wait_for("/health", 200).await;
+    let shows = async |sign: &str| program.get("/metrics").await.is_ok_and(|(_, text)| text.contains(sign));
+
+    let mut holder = db.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE lottery_draws IN ACCESS EXCLUSIVE MODE").execute(&mut *holder).await.unwrap();
+    // One waits with the only connection, others for it; who has waited long enough asks again.
+    let path = format!("{}/api/v1/lottery/stats", program.base);
+    let reader = tokio::spawn(async move {
+        loop {
+            let reads = (0..4).map(|_| reqwest::get(&path));
+            futures_util::future::join_all(reads).await;
+        }
+    });
+
+    // Longer than two probes of 5 s and the 2 s that one may take.
+    assert!(until(async || shows("tbg_db_pool_free 0").await).await, "nobody holds the only connection");
+    let until_probed_twice = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < until_probed_twice {
+        assert!(
+            shows("tbg_dependency_up{dependency=\"database\"} 1").await,
+            "a busy pool is taken for a fault"
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    reader.abort();
+    holder.rollback().await.unwrap();
+    program.wait_for("/api/v1/lottery/stats", 200).await;
+}
+
 /// A process that neither answers nor ends, until this goes.
 struct Frozen(String);
 
