@@ -132,7 +132,7 @@ pub enum DomainEvent {
         game_type: Cow<'static, str>,
         /// The week.
         week_iso: String,
-        /// The player's rank in a week that is drawn; else 0.
+        /// The player's rank at that moment: the live one in a week that runs, else the draw's; 0 without one.
         weekly_rank: i32,
     },
     /// An operator corrected the user's experience.

@@ -92,7 +92,6 @@ async fn warn(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
         })
     })
     .await
-    .map(drop)
 }
 
 /// Whoever's streak broke or was bridged in the week that has just closed is told.
@@ -103,7 +102,7 @@ async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
         return Err(NotYet(LAG_STEP)).context("ingest lags");
     }
     let (closed, now) = (week.minus(1), parts.clock.now());
-    let broken = notify(parts, week, |row| {
+    notify(parts, week, |row| {
         let last_active = IsoWeek::parse(&row.last_active_week);
         let (current, user) = (row.current_streak, UserId(row.user_id));
         let streak = Streak { current, last_active, freezes: row.freezes, ..Streak::default() };
@@ -115,9 +114,7 @@ async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
         };
         Some(Notice { event: DomainEvent::Notify(notice), live })
     })
-    .await?;
-    metrics::streaks_broken(broken);
-    Ok(())
+    .await
 }
 
 /// How far ingest is behind, in seconds. Nobody knows while it is down, or while Redis is, from which it gets its
@@ -134,18 +131,24 @@ struct Notice {
     live: Option<(&'static str, i32)>,
 }
 
-/// Tells users whose streak was last active in the weeks before `week`. Returns how many were told live.
+impl Notice {
+    fn is_broken(&self) -> bool {
+        self.live.is_some_and(|(event, _)| event == "streak_broken")
+    }
+}
+
+/// Tells users whose streak was last active in the weeks before `week`.
 async fn notify(
     parts: &JobParts,
     week: IsoWeek,
     notice: impl Fn(&StreakRow) -> Option<Notice>,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<()> {
     let weeks: Vec<String> = (1..=ALIVE_WEEKS + 1).map(|back| week.minus(back).to_string()).collect();
-    let (mut after, mut told) = (0, 0);
+    let mut after = 0;
     loop {
         let mut tx = parts.pool.begin().await?;
         let rows = store::streaks(&mut tx, &weeks, after, CHUNK).await.context("streaks")?;
-        let Some(last) = rows.last() else { return Ok(told) };
+        let Some(last) = rows.last() else { return Ok(()) };
         after = last.user_id;
         let mut notices: Vec<_> =
             rows.iter().filter_map(|row| Some((UserId(row.user_id), notice(row)?))).collect();
@@ -161,10 +164,11 @@ async fn notify(
                 Some(LiveMessage::personal(LiveEvent::StreakUpdate, *user, fields))
             })
             .collect();
+        let broken = notices.iter().filter(|(_, notice)| notice.is_broken()).count();
         let events: Vec<_> = notices.into_iter().map(|(_, notice)| notice.event).collect();
         outbox::write(&mut tx, &events).await?;
         tx.commit().await?;
-        told += messages.len();
+        metrics::streaks_broken(broken);
         parts.bus.publish(&messages).await;
     }
 }

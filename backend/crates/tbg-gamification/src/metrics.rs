@@ -54,6 +54,7 @@ pub(crate) fn count(outcome: &Outcome, counts: &Counts) {
         counts.add(metrics::counter!(BADGES, "badge_id" => earned.badge.slug.clone()), 1);
     }
     counts.add(metrics::counter!(LEVELS), outcome.level_ups.len() as u64);
+    counts.add(metrics::counter!(BROKEN), outcome.broken().count() as u64);
 }
 
 pub(crate) fn streaks_broken(count: usize) {

@@ -54,12 +54,14 @@ pub async fn grant_badge(
         "node_runner" => node(user, "full", reference),
         "node_pruned" => node(user, "pruned", reference),
         "node_archival" => node(user, "archival", reference),
-        "orange_piller" => DomainEvent::GiftRedeemed { user_id: user, gift_id: reference.to_owned() },
+        "orange_piller" => gift(user, reference),
         _ => bail!("{slug} is not granted by hand: one of {}", GRANTABLE.join(", ")),
     };
     let details = json!({ "slug": slug, "reference": reference });
     let mut tx = begin(pool, user).await?;
-    if !emit(&mut tx, user, event, Action::AdminBadgeGranted, details).await? {
+    let grants = [node(user, "full", reference), gift(user, reference)].map(|event| event.key());
+    let is_used = !outbox::written(&mut tx, &grants).await?.is_empty();
+    if is_used || !emit(&mut tx, user, event, Action::AdminBadgeGranted, details).await? {
         return Ok(Granted::ReferenceUsed);
     }
     if store::holds(&mut tx, user, slug).await? {
@@ -71,6 +73,11 @@ pub async fn grant_badge(
 
 fn node(user_id: UserId, kind: &'static str, reference: &str) -> DomainEvent {
     DomainEvent::NodeVerified { user_id, kind: kind.into(), reference: reference.to_owned() }
+}
+
+/// Its id is no number of a gift, whose own event would be taken for this one.
+fn gift(user_id: UserId, reference: &str) -> DomainEvent {
+    DomainEvent::GiftRedeemed { user_id, gift_id: format!("operator:{reference}") }
 }
 
 /// Corrects a user's experience. Returns false if the reference was used before.

@@ -77,6 +77,10 @@ pub(crate) fn live(outcome: &Outcome) -> Vec<Told> {
         let fields = json!({ "old_level": up.old_level, "new_level": up.level, "title": up.title });
         told.push(Told { event: LiveEvent::LevelUp, user: up.user, cause: up.at, fields });
     }
+    for closed in outcome.broken() {
+        let fields = json!({ "event": "streak_broken", "streak_length": closed.weeks });
+        told.push(Told { event: LiveEvent::StreakUpdate, user: closed.user, cause: closed.at, fields });
+    }
     for extended in &outcome.extended {
         let fields = json!({ "event": "streak_extended", "streak_length": extended.weeks });
         told.push(Told { event: LiveEvent::StreakUpdate, user: extended.user, cause: extended.at, fields });

@@ -1,6 +1,6 @@
 //! What a handler takes from a request, strictly read.
 //!
-//! [`Body`], [`OptionalBody`], [`NoBody`] and [`Query`] are the only ways in. A request type is a derived
+//! [`Body`], [`OptionalBody`], [`NoBody`], [`Query`] and [`Segment`] are the only ways in for what is text. A request type is a derived
 //! struct whose fields carry their rules in their types: [`Text`], [`Prose`], [`Int`], enums, and [`present`]
 //! or [`Patch`] for what may be absent. Whatever does not fit is answered 4xx with the field named.
 //!
@@ -17,6 +17,7 @@ mod fault;
 mod number;
 mod patch;
 mod query;
+mod segment;
 mod text;
 mod value;
 
@@ -24,6 +25,7 @@ pub use self::body::{Body, NoBody, OptionalBody};
 pub use self::number::Int;
 pub use self::patch::{Patch, present};
 pub use self::query::Query;
+pub use self::segment::Segment;
 pub use self::text::{Prose, Text};
 pub(crate) use self::value::from_slice;
 

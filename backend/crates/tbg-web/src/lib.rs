@@ -59,7 +59,7 @@ pub use crate::auth::{Admin, AuthMethod, Caller, MaybeCaller, Session};
 pub use crate::client::{Origin, Peer};
 pub use crate::cors::Origins;
 pub use crate::error::{ApiError, ErrorBody, ErrorCode, FieldError, FieldErrorKind};
-pub use crate::extract::{Body, Int, NoBody, OptionalBody, Patch, Prose, Query, Text, present};
+pub use crate::extract::{Body, Int, NoBody, OptionalBody, Patch, Prose, Query, Segment, Text, present};
 pub use crate::gather::{Gather, in_order};
 pub use crate::http_metrics::HTTP_LATENCY_BUCKETS_SECONDS;
 pub use crate::layers::{MAX_BODY_BYTES, REQUEST_DEADLINE};

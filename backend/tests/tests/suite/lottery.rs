@@ -6,6 +6,7 @@ mod clocks;
 mod draws;
 mod late;
 mod life;
+mod many;
 mod people;
 mod proofs;
 mod ranking;

@@ -170,7 +170,7 @@ async fn production_does_not_start_with_what_is_for_development() {
         ("TBG_TRUSTED_PROXIES", "0.0.0.0/0", "the proxies' own networks, none of them a /0"),
         ("TBG_JWT_ACCESS_TTL_SECONDS", "3601", "at most 3600 seconds"),
         ("TBG_PUBLIC_BASE_URL", "http://api.thebitcoingame.com", "an https:// URL"),
-        ("TBG_EMAIL_PROVIDER", "log", "smtp"),
+        ("TBG_EMAIL_PROVIDER", "log", "smtp, resend or ses"),
         ("TBG_LOG_FILTER", "info,tbg_engine=debug", "a filter of error, warn, info and off alone"),
         ("TBG_LOG_FORMAT", "text", "json or auto"),
         ("TBG_METRICS_ENABLED", "false", "true"),

@@ -1,12 +1,12 @@
 //! The lottery: this week, results, statistics.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
-use tbg_web::{ApiError, Caller, ErrorCode, Int, MaybeCaller, Query, Routes};
+use tbg_web::{ApiError, Caller, ErrorCode, Int, MaybeCaller, Query, Routes, Segment};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
@@ -247,7 +247,7 @@ async fn latest(
               (status = 404, description = "Not drawn", body = tbg_web::ErrorBody)))]
 async fn results(
     State(games): State<Games>,
-    Path(week): Path<String>,
+    Segment(week): Segment,
     Query(query): Query<ResultsQuery>,
 ) -> Result<Json<WeekResults>, ApiError> {
     let week = parse_week(&week).ok_or_else(no_draw)?.to_string();
@@ -272,7 +272,7 @@ async fn results(
               (status = 404, description = "Not drawn", body = tbg_web::ErrorBody)))]
 async fn results_alias(
     games: State<Games>,
-    week: Path<String>,
+    week: Segment,
     query: Query<ResultsQuery>,
 ) -> Result<Json<WeekResults>, ApiError> {
     results(games, week, query).await

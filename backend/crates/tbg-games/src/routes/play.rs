@@ -164,11 +164,14 @@ async fn play(
         None => current,
         Some(text) => parse_week(text.as_str()).ok_or_else(not_playable)?,
     };
-    let mut tx = games.pool.begin().await?;
-    let rank = store::result_of(&mut tx, caller.user_id, week.monday()).await?;
-    if week != current && rank.is_none() {
-        return Err(not_playable());
-    }
+    // The rank of now, of a week that runs; that of the draw, of one that is over.
+    let rank = if week == current {
+        let place = games.current.ask((caller.user_id, week)).await?;
+        place.and_then(|(_, standing)| i32::try_from(standing.rank).ok())
+    } else {
+        let rank = store::result_of(&games.pool, caller.user_id, week.monday()).await?;
+        Some(rank.ok_or_else(not_playable)?)
+    };
     let week_iso = week.to_string();
     let play = Play {
         user: caller.user_id,
@@ -179,7 +182,9 @@ async fn play(
         shared: request.shared.unwrap_or(false),
         now,
     };
-    let played = store::play(&mut tx, &play).await?;
+    let mut tx = games.pool.begin().await?;
+    let gone = || ApiError::new(ErrorCode::AuthTokenRevoked, "Session has ended");
+    let played = store::play(&mut tx, &play).await?.ok_or_else(gone)?;
     if played.is_first {
         let event = DomainEvent::GamePlayed {
             user_id: caller.user_id,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 use axum::Json;
 use axum::body::{Body as AxumBody, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use tbg_core::UserId;
-use tbg_web::{ApiError, Caller, ErrorCode, Int, Page, Query, Routes, Text, cursor};
+use tbg_web::{ApiError, Caller, ErrorCode, Int, Page, Query, Routes, Segment, Text, cursor};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tower_http::compression::CompressionLayer;
 use utoipa::{IntoParams, ToSchema};
@@ -160,7 +160,7 @@ async fn draw_of(games: &Games, week: &str) -> Result<DrawRow, ApiError> {
     params(("week" = String, Path, description = "`YYYY-Www`, or a day of it", max_length = 10)),
     responses((status = 200, description = "From the freeze on", body = Seal),
               (status = 404, description = "Not frozen", body = tbg_web::ErrorBody)))]
-async fn seal(State(games): State<Games>, Path(week): Path<String>) -> Result<Json<Seal>, ApiError> {
+async fn seal(State(games): State<Games>, Segment(week): Segment) -> Result<Json<Seal>, ApiError> {
     Ok(Json(draw_of(&games, &week).await?.into()))
 }
 
@@ -171,7 +171,7 @@ async fn seal(State(games): State<Games>, Path(week): Path<String>) -> Result<Js
     params(("week" = String, Path, description = "`YYYY-Www`, or a day of it", max_length = 10)),
     responses((status = 200, description = "Format tbg-lottery-v1", content_type = "application/json", body = Object),
               (status = 404, description = "Not drawn", body = tbg_web::ErrorBody)))]
-async fn file(State(games): State<Games>, Path(week): Path<String>) -> Result<Response, ApiError> {
+async fn file(State(games): State<Games>, Segment(week): Segment) -> Result<Response, ApiError> {
     let draw = draw_of(&games, &week).await?;
     if draw.status != "completed" {
         return Err(no_draw());
@@ -246,7 +246,7 @@ async fn send_lines(games: &Games, draw: &DrawRow, parts: mpsc::Sender<Bytes>) -
 async fn own(
     State(games): State<Games>,
     caller: Caller,
-    Path(week): Path<String>,
+    Segment(week): Segment,
 ) -> Result<impl IntoResponse, ApiError> {
     let no_entry = || ApiError::new(ErrorCode::LotteryEntryNotFound, "No lottery entry in this week");
     let week = parse_week(&week).ok_or_else(no_entry)?;

@@ -1,13 +1,13 @@
 //! A week of the caller, for all four games.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
-use tbg_web::{ApiError, Caller, ErrorCode, FieldError, FieldErrorKind, Query, Routes, Text};
+use tbg_web::{ApiError, Caller, ErrorCode, FieldError, FieldErrorKind, Query, Routes, Segment, Text};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
@@ -126,7 +126,7 @@ async fn weekly_alias(
 async fn weekly_game(
     State(games): State<Games>,
     caller: Caller,
-    Path(game): Path<String>,
+    Segment(game): Segment,
     Query(query): Query<WeekQuery>,
 ) -> Result<Json<WeeklyGame>, ApiError> {
     let game =
@@ -153,7 +153,7 @@ async fn weekly_game(
 async fn weekly_game_alias(
     games: State<Games>,
     caller: Caller,
-    game: Path<String>,
+    game: Segment,
     query: Query<WeekQuery>,
 ) -> Result<Json<WeeklyGame>, ApiError> {
     weekly_game(games, caller, game, query).await
@@ -238,14 +238,18 @@ async fn load(
     Ok((weekly, days, seed))
 }
 
-/// A week before the current one; its draw knows where the user stands once it is completed.
+/// A week before the current one, with the place of now and the difficulty of now where they are needed.
 async fn past(games: &Games, user: UserId, week: IsoWeek) -> Result<Option<(WeekRow, Standing)>, ApiError> {
     let Some(row) = store::past_week(&games.pool, user, week.monday()).await? else { return Ok(None) };
-    let standing = if row.is_completed() {
-        Standing::default()
-    } else {
-        games.ranking.standing(&games.pool, (week, user, row.live().best.unwrap_or(0.0))).await
-    };
+    // A draw knows where the user stands; the difficulty of now is Redis's, else the newest row.
+    if row.is_completed() && row.network_difficulty.is_some() {
+        return Ok(Some((row, Standing::default())));
+    }
+    let best = row.live().best.unwrap_or(0.0);
+    let mut standing = games.ranking.standing(&games.pool, (week, user, best)).await;
+    if row.network_difficulty.is_none() && standing.network_difficulty.is_none() {
+        standing.network_difficulty = store::network_difficulty(&games.pool).await?;
+    }
     Ok(Some((row, standing)))
 }
 

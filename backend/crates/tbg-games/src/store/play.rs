@@ -26,12 +26,13 @@ pub(crate) struct Play<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Counts a play: the first makes the row, later ones add to it. One statement.
-pub(crate) async fn play(conn: &mut PgConnection, play: &Play<'_>) -> Result<Played, sqlx::Error> {
+/// Counts a play: the first makes the row, later ones add to it. One statement. `None` for a user who is gone: their
+/// token may live a moment longer than they do, and nothing would delete the row.
+pub(crate) async fn play(conn: &mut PgConnection, play: &Play<'_>) -> Result<Option<Played>, sqlx::Error> {
     let row = sqlx::query!(
         r#"INSERT INTO game_sessions AS s
                (user_id, game_type, week_iso, week_start, played_at, last_played_at, metadata, shared)
-           VALUES ($1, $2, $3, $4, $5, $5, $6, $7)
+           SELECT id, $2, $3, $4, $5, $5, $6, $7 FROM users WHERE id = $1 AND deleted_at IS NULL FOR SHARE
            ON CONFLICT (user_id, game_type, week_start) DO UPDATE SET
                plays = least(s.plays + 1, $8), last_played_at = greatest(s.last_played_at, EXCLUDED.last_played_at),
                shared = s.shared OR EXCLUDED.shared
@@ -45,14 +46,14 @@ pub(crate) async fn play(conn: &mut PgConnection, play: &Play<'_>) -> Result<Pla
         play.shared,
         MAX_PLAYS
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(Played { id: row.id, plays: row.plays, is_first: row.is_first })
+    Ok(row.map(|row| Played { id: row.id, plays: row.plays, is_first: row.is_first }))
 }
 
 /// Whether a user has a result of a completed week, with its rank.
 pub(crate) async fn result_of(
-    conn: &mut PgConnection,
+    pool: &PgPool,
     user: UserId,
     week_start: NaiveDate,
 ) -> Result<Option<i32>, sqlx::Error> {
@@ -62,7 +63,7 @@ pub(crate) async fn result_of(
         user.0,
         week_start
     )
-    .fetch_optional(conn)
+    .fetch_optional(pool)
     .await
 }
 

@@ -69,8 +69,10 @@ pub(crate) async fn ranking(pool: &PgPool, week_start: NaiveDate) -> Result<Vec<
     Ok(rows.into_iter().map(|row| (row.user_id, row.best)).collect())
 }
 
-/// Makes a deleted user's entries unlinkable, and deletes what is theirs alone.
+/// Makes a deleted user's entries unlinkable, and deletes what is theirs alone. A batch that still knows them is waited
+/// for, or its rows would come after.
 pub(crate) async fn forget(conn: &mut PgConnection, user: UserId) -> Result<(), sqlx::Error> {
+    tbg_engine::engine::take_turn(conn).await?;
     sqlx::query!(
         "WITH entries AS (UPDATE lottery_entries SET btc_address = NULL, salt = NULL WHERE user_id = $1),
               sessions AS (DELETE FROM game_sessions WHERE user_id = $1)

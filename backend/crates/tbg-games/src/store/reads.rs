@@ -57,11 +57,8 @@ pub(crate) async fn past_week(
         r#"SELECT 1::BIGINT AS "place!", u.display_name, u.btc_address, coalesce(weeks.bests, '{}') AS "bests!",
                   coalesce(weeks.times, '{}') AS "best_times!: Vec<Option<DateTime<Utc>>>", coalesce(weeks.shares, '{}') AS "shares!",
                   days.days AS "days!", days.bests AS "day_bests!", h.hash AS "hash?", h.best_difficulty AS "hash_best?",
-                  coalesce(
-                      (SELECT difficulty FROM network_difficulty
-                       WHERE time < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC' ORDER BY time DESC LIMIT 1),
-                      (SELECT difficulty FROM network_difficulty ORDER BY time DESC LIMIT 1)
-                  ) AS network_difficulty,
+                  (SELECT difficulty FROM network_difficulty
+                   WHERE time < ($2::DATE + 7)::TIMESTAMP AT TIME ZONE 'UTC' ORDER BY time DESC LIMIT 1) AS network_difficulty,
                   block.block_height AS "block_height?", block.reward_btc::FLOAT8 AS "block_reward?",
                   block.block_hash AS "block_hash?",
                   d.status AS "status?", d.total_participants AS "participants?", r.rank AS "rank?",

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
@@ -12,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tbg_core::progress::LEVELS;
-use tbg_web::{ApiError, Caller, ErrorCode, Routes};
+use tbg_web::{ApiError, Caller, ErrorCode, Routes, Segment};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -165,12 +164,7 @@ async fn badges_alias(game: State<Game>) -> Result<impl IntoResponse, ApiError> 
     params(("slug" = String, Path, description = "Slug", max_length = 64)),
     responses((status = 200, description = "The badge", body = BadgeDetail),
               (status = 404, description = "No such badge", body = tbg_web::ErrorBody)))]
-async fn badge(
-    State(game): State<Game>,
-    slug: Result<Path<String>, PathRejection>,
-) -> Result<impl IntoResponse, ApiError> {
-    // A path that is not UTF-8 is an unknown badge too.
-    let slug = slug.map_or_else(|_| String::new(), |Path(slug)| slug);
+async fn badge(State(game): State<Game>, Segment(slug): Segment) -> Result<impl IntoResponse, ApiError> {
     let rows = rows(&game).await?;
     let row = rows
         .iter()
@@ -188,10 +182,7 @@ async fn badge(
     params(("slug" = String, Path, description = "Slug", max_length = 64)),
     responses((status = 200, description = "The badge", body = BadgeDetail),
               (status = 404, description = "No such badge", body = tbg_web::ErrorBody)))]
-async fn badge_alias(
-    game: State<Game>,
-    slug: Result<Path<String>, PathRejection>,
-) -> Result<impl IntoResponse, ApiError> {
+async fn badge_alias(game: State<Game>, slug: Segment) -> Result<impl IntoResponse, ApiError> {
     badge(game, slug).await
 }
 
@@ -299,7 +290,7 @@ mod tests {
     }
 
     async fn ask(game: &Game) -> Result<u16, ApiError> {
-        let slug = Ok(Path("first_share".to_owned()));
+        let slug = Segment("first_share".to_owned());
         badge(State(game.clone()), slug).await.map(|answer| answer.into_response().status().as_u16())
     }
 

@@ -139,6 +139,13 @@ pub(crate) struct Outcome {
     pub closed: Vec<Closed>,
 }
 
+impl Outcome {
+    /// The streaks that turned out to be broken.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Closed> {
+        self.closed.iter().filter(|closed| closed.freezes_left.is_none())
+    }
+}
+
 /// The key of a week's record.
 pub(crate) fn best_key(user: UserId, week: IsoWeek) -> String {
     format!("personal_best:{user}:{week}")
@@ -297,7 +304,9 @@ impl<'a> Fold<'a> {
             return self.late_week(player, week);
         }
         // Whoever mines before the job that closes weeks is not found by it any more.
-        if let Some(outcome) = player.streak.closed_before(week) {
+        if let Some(outcome) = player.streak.closed_before(week)
+            && !player.told.contains(&week.minus(1))
+        {
             let (user, weeks) = (player.user, player.streak.current);
             let freezes_left = match outcome {
                 Missed::Bridged { freezes_left } => Some(freezes_left),

@@ -1,6 +1,6 @@
 //! What is known of a player while a transaction decides about them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{Datelike as _, NaiveDate};
 use tbg_core::UserId;
@@ -33,6 +33,8 @@ pub(crate) struct Player {
     pub has_whole_calendar: bool,
     /// Keys of grants that may have been given before.
     pub granted: HashSet<String>,
+    /// Missed weeks that have been told.
+    pub told: BTreeSet<IsoWeek>,
 }
 
 /// A row of `streak_calendar`.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use tbg_core::UserId;
-use tbg_core::outbox::Notification;
+use tbg_core::outbox::{DomainEvent, Notification};
 use tbg_core::period::IsoWeek;
 
 use super::catalogue::Badge;
@@ -78,6 +78,13 @@ pub(crate) fn streak_frozen(
         if freezes_left == 1 { "1 freeze left".to_owned() } else { format!("{freezes_left} freezes left") };
     let words = ("Streak Freeze Used".to_owned(), format!("{week} was bridged: {left}"));
     notice(user, "streak_frozen", words, &STREAKS, format!("streak_frozen:{week}"), at)
+}
+
+/// Keys of the events by which a user is told what a missed week has done.
+pub(crate) fn close_keys(user: UserId, week: IsoWeek) -> [String; 2] {
+    let at = DateTime::default();
+    [streak_broken(user, 0, week, at), streak_frozen(user, week, 0, at)]
+        .map(|notice| DomainEvent::Notify(notice).key())
 }
 
 /// A warning is of mining: it ignores preferences.

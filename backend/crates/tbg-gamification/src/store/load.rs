@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sqlx::PgConnection;
-use tbg_core::UserId;
 use tbg_core::period::IsoWeek;
+use tbg_core::{UserId, outbox};
 
 use crate::rules::catalogue::{Badge, Catalogue, Trigger};
 use crate::rules::causes::best_key;
 use crate::rules::player::{Player, Week};
 use crate::rules::streak::Streak;
+use crate::rules::words;
 
 /// Who and what a transaction is about.
 #[derive(Default)]
@@ -70,7 +71,7 @@ pub(crate) async fn players_among(
     Ok(rows.into_iter().map(|row| (UserId(row.id), row.is_test)).collect())
 }
 
-/// Loads and locks players: two statements, and one each for what is rare (new players, keys, late weeks).
+/// Loads and locks players: two statements, and one each for what is rare (new players, keys, missed and late weeks).
 pub(crate) async fn load(
     conn: &mut PgConnection,
     wanted: &Wanted,
@@ -90,6 +91,7 @@ pub(crate) async fn load(
     }
     weeks(conn, wanted, &mut players).await?;
     keys(conn, wanted, &mut players).await?;
+    told(conn, wanted, &mut players).await?;
     late(conn, wanted, &mut players).await?;
     Ok(players)
 }
@@ -198,6 +200,32 @@ async fn keys(
     for row in rows {
         if let Some(player) = players.get_mut(&UserId(row.user_id)) {
             player.granted.insert(row.key);
+        }
+    }
+    Ok(())
+}
+
+/// The missed weeks of which players have been told by the job that closes weeks.
+async fn told(
+    conn: &mut PgConnection,
+    wanted: &Wanted,
+    players: &mut HashMap<UserId, Player>,
+) -> Result<(), sqlx::Error> {
+    let mut asked = HashMap::new();
+    for (user, week) in wanted.weeks.keys() {
+        let last_active = players.get(user).and_then(|player| player.streak.last_active);
+        if last_active.is_some_and(|last| week.weeks_since(last) > 1) {
+            let missed = week.minus(1);
+            asked.extend(words::close_keys(*user, missed).map(|key| (key, (*user, missed))));
+        }
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = asked.keys().cloned().collect();
+    for (user, missed) in outbox::written(conn, &keys).await?.iter().filter_map(|key| asked.get(key)) {
+        if let Some(player) = players.get_mut(user) {
+            player.told.insert(*missed);
         }
     }
     Ok(())

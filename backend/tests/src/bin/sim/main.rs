@@ -3,7 +3,7 @@
 //!
 //! experience is the sum of its ledger; each event's effects are there once; a badge is held once per user and
 //! period; a streak is a function of the calendar; every draw follows from its entries and its public file
-//! verifies; unread is the count of unread. Every tenth seed is played once more undisturbed (no crash, every batch
+//! verifies; unread is the count of unread, while notices come and are read. Every tenth seed is played once more undisturbed (no crash, every batch
 //! in one piece), and must leave the same rows.
 //!
 //! A failing seed is replayed by `sim --seed N --seeds 1`.
@@ -25,7 +25,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tbg_core::consumer::{Consumer, Handle};
 use tbg_core::live::LiveBus;
-use tbg_core::{Clock, MockClock};
+use tbg_core::{Clock, MockClock, UserId};
 use tbg_engine::decode::decode_text;
 use tbg_engine::{Engine, PoolEvent};
 use tbg_games::rules::lottery::SaltKey;
@@ -305,7 +305,7 @@ impl World {
     async fn ban_or_forgive(&mut self) -> anyhow::Result<()> {
         let user = self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()].0;
         let banned = self.random.one_in(3);
-        let user = tbg_core::UserId(user);
+        let user = UserId(user);
         tbg_identity::roles::ban(&self.db.pool, user, "simulation", banned, self.clock.now()).await?;
         Ok(())
     }
@@ -313,6 +313,7 @@ impl World {
     /// Two replicas drain every consumer at once, until nothing is open: a consumer that died may hold its turn for a
     /// moment longer. The others then find nothing to do, and look again, as they do in the program.
     async fn consume(&mut self) -> anyhow::Result<()> {
+        let reader = self.users[usize::try_from(self.random.below(self.users.len() as u64)).unwrap()].0;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let handlers: [Arc<dyn Handle>; 4] = [
             Arc::new(tbg_mining::MiningEvents::new()),
@@ -337,9 +338,10 @@ impl World {
                     Consumer::new(pool, Arc::clone(&clock), self.bus.clone(), Arc::clone(&handler));
                 let _ = tokio::time::timeout(patience, dying.drain()).await;
             }
-            let (a_done, b_done) = tokio::join!(a.drain(), b.drain());
+            let (a_done, b_done, read) = tokio::join!(a.drain(), b.drain(), self.read(reader));
             a_done?;
             b_done?;
+            read?;
             for _ in 0..MAX_LOOKS {
                 consumer().drain().await?;
                 if !self.is_open(handler.consumer()).await? {
@@ -347,6 +349,18 @@ impl World {
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+        }
+        Ok(())
+    }
+
+    /// A user reads the oldest notices, each on two devices at once, while new ones come.
+    async fn read(&self, user: i64) -> anyhow::Result<()> {
+        let oldest = "SELECT id FROM notifications WHERE user_id = $1 AND NOT read ORDER BY id LIMIT 3";
+        let unread: Vec<i64> = sqlx::query_scalar(oldest).bind(user).fetch_all(&self.db.pool).await?;
+        for notice in unread {
+            let mark = || tbg_social::mark_read(&self.db.pool, UserId(user), notice, self.clock.now());
+            let (one, other) = tokio::join!(mark(), mark());
+            anyhow::ensure!(one? && other?, "a notice of user {user} is not theirs");
         }
         Ok(())
     }

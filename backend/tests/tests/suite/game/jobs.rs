@@ -4,12 +4,28 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
 use tbg_core::jobs::Runner;
 use tbg_tests::app::App;
 use tbg_tests::at;
+use tbg_tests::people::Person;
+use tbg_tests::socket::Socket;
 
 use super::{assert_sound, counted, xp};
 use crate::support::{ingest_lags, mine, mine_late, read, share_at};
+
+/// What a socket is told up to the experience of a batch, which comes last.
+async fn until_paid(socket: &mut Socket) -> Vec<Value> {
+    let mut told = Vec::new();
+    loop {
+        let data = socket.next().await.json()["data"].take();
+        let is_last = data["type"] == "xp_gained";
+        told.push(data);
+        if is_last {
+            return told;
+        }
+    }
+}
 
 #[tokio::test]
 async fn the_end_of_a_week_is_told_once() {
@@ -63,24 +79,38 @@ async fn the_end_of_a_week_is_told_once() {
 
 #[tokio::test]
 async fn whoever_mines_before_a_week_is_closed_is_told_by_the_share() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let _on_this_thread = metrics::set_default_local_recorder(&recorder);
     let app = App::at(at("2026-03-02T12:00:00Z")).await;
     let (broken, frozen) = (app.miner(1).await, app.miner(2).await);
+    let feed = async |monday: &str, people: &[&Person]| {
+        app.clock.set(at(monday));
+        let lines: Vec<_> = people.iter().map(|person| share_at(&person.address, at(monday), 1.0)).collect();
+        app.feed(&lines).await;
+    };
     // Two weeks without a freeze, and four with one; W14 is missed by both.
     for (monday, people) in [
         ("2026-03-02T12:00:00Z", vec![&frozen]),
         ("2026-03-09T12:00:00Z", vec![&frozen]),
         ("2026-03-16T12:00:00Z", vec![&frozen, &broken]),
         ("2026-03-23T12:00:00Z", vec![&frozen, &broken]),
-        ("2026-04-06T00:05:00Z", vec![&frozen, &broken]),
     ] {
-        app.clock.set(at(monday));
-        let lines: Vec<_> = people.iter().map(|person| share_at(&person.address, at(monday), 1.0)).collect();
-        app.feed(&lines).await;
+        feed(monday, &people).await;
     }
+    app.clock.set(at("2026-04-06T00:04:50Z"));
+    let replica = app.serve().await;
+    let mut socket = replica.open(&app.token(broken.id)).await;
+    socket.subscribe("gamification").await;
+    feed("2026-04-06T00:05:00Z", &[&frozen, &broken]).await;
+    let told = until_paid(&mut socket).await;
+    let ended: Vec<_> = told.iter().filter(|told| told["event"] == "streak_broken").collect();
+    assert_eq!(ended, [&json!({ "type": "streak_update", "event": "streak_broken", "streak_length": 2 })]);
     app.clock.set(at("2026-04-06T00:15:30Z"));
     ingest_lags(&app, 0.0).await;
     app.run_job("streak_week_close").await;
     app.consume().await;
+    assert_eq!(counted(&shown, "streaks_broken_total"), 1);
     let told = "SELECT user_id, dedupe_key, description FROM notifications
         WHERE subtype IN ('streak_broken', 'streak_frozen') ORDER BY user_id";
     let row = |user: i64, key: &str, text: &str| {
@@ -93,6 +123,35 @@ async fn whoever_mines_before_a_week_is_closed_is_told_by_the_share() {
             row(frozen.id, "streak_frozen", "2026-W14 was bridged: 0 freezes left"),
         ]
     );
+}
+
+/// The job tells, then a share comes: what was told is not told again, and not counted twice.
+#[tokio::test]
+async fn whoever_mines_after_a_week_was_closed_is_told_once() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let _on_this_thread = metrics::set_default_local_recorder(&recorder);
+    let app = App::at(at("2026-03-02T12:00:00Z")).await;
+    let person = app.miner(1).await;
+    for monday in ["2026-03-02T12:00:00Z", "2026-03-09T12:00:00Z"] {
+        mine(&app, &person, monday, 1.0).await;
+    }
+    app.clock.set(at("2026-03-23T00:15:30Z"));
+    ingest_lags(&app, 0.0).await;
+    app.run_job("streak_week_close").await;
+    assert_eq!(counted(&shown, "streaks_broken_total"), 1);
+    let replica = app.serve().await;
+    let mut socket = replica.open(&app.token(person.id)).await;
+    socket.subscribe("gamification").await;
+
+    mine(&app, &person, "2026-03-23T00:16:00Z", 1.0).await;
+
+    let told = until_paid(&mut socket).await;
+    assert!(told.iter().all(|told| told["event"] != "streak_broken"), "{told:?}");
+    assert_eq!(counted(&shown, "streaks_broken_total"), 1);
+    app.consume().await;
+    let told = "SELECT count(*) FROM notifications WHERE subtype = 'streak_broken'";
+    assert_eq!(app.db.number(told).await, 1);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use tbg_core::UserId;
+use tbg_core::outbox::{self, DomainEvent};
 use tbg_gamification::{Granted, adjust_xp, grant_badge};
 use tbg_tests::app::App;
 use tbg_tests::at;
@@ -42,11 +43,19 @@ async fn a_reference_is_used_for_good_and_for_everybody() {
     let app = App::at(at("2026-02-25T14:00:00Z")).await;
     let (person, other) = (app.miner(1).await, app.miner(2).await);
     let adjust = async |id| adjust_xp(&app.db.pool, UserId(id), 10, "ticket-1", "a test").await.unwrap();
-    let grant = async |id, slug| grant_badge(&app.db.pool, UserId(id), slug, "ticket-2").await.unwrap();
+    let grant =
+        async |id, slug, reference| grant_badge(&app.db.pool, UserId(id), slug, reference).await.unwrap();
+    let grants = [("node_runner", "ticket-2"), ("orange_piller", "ticket-3")];
     assert!(adjust(person.id).await);
-    for slug in ["node_runner", "orange_piller"] {
-        assert_eq!(grant(person.id, slug).await, Granted::Done);
+    for (slug, reference) in grants {
+        assert_eq!(grant(person.id, slug, reference).await, Granted::Done);
     }
+    assert_eq!(grant(person.id, "orange_piller", "ticket-2").await, Granted::ReferenceUsed);
+    // A gift that happens to have the number of a ticket is another one.
+    let gift = DomainEvent::GiftRedeemed { user_id: UserId(other.id), gift_id: "ticket-3".to_owned() };
+    let mut conn = app.db.pool.acquire().await.unwrap();
+    assert_eq!(outbox::write(&mut conn, &[gift]).await.unwrap(), 1);
+    drop(conn);
     app.consume().await;
     let notices = "SELECT count(*) FROM domain_outbox WHERE topic = 'Notify'";
     assert!(app.db.number(notices).await > 0);
@@ -56,15 +65,16 @@ async fn a_reference_is_used_for_good_and_for_everybody() {
         app.run_job("partitions_retention").await;
         for id in [person.id, other.id] {
             assert!(!adjust(id).await);
-            for slug in ["node_runner", "orange_piller"] {
-                assert_eq!(grant(id, slug).await, Granted::ReferenceUsed, "{slug} after {days} days");
+            for (slug, reference) in grants {
+                let granted = grant(id, slug, reference).await;
+                assert_eq!(granted, Granted::ReferenceUsed, "{slug} after {days} days");
             }
         }
     }
 
     assert_eq!(app.db.number(notices).await, 0, "what is no operator's is gone by then");
     app.consume().await;
-    assert_eq!((xp(&app, &person).await, xp(&app, &other).await), (10 + 150 + 200, 0));
+    assert_eq!((xp(&app, &person).await, xp(&app, &other).await), (10 + 150 + 200, 200));
     assert_eq!(app.db.number(AUDITED).await, 3);
 }
 

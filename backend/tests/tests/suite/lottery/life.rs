@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 use tbg_core::period::IsoWeek;
-use tbg_core::{Clock as _, SystemClock};
+use tbg_core::{Clock as _, SystemClock, UserId};
 use tbg_games::Waits;
+use tbg_identity::roles;
 use tbg_tests::{TestDb, TestRedis, at};
 
+use super::proofs::own;
 use super::{MONDAY, SEAL, assert_sound, best, cycle_at, drawn, five, get, status, watermark};
 use crate::support::tbg_on;
 
@@ -83,6 +85,38 @@ async fn who_is_deleted_while_a_week_is_frozen_is_unlinkable_after_the_draw() {
     assert_eq!(app.db.number(linkable).await, 4);
     assert_eq!(app.db.number("SELECT xp_awarded::BIGINT FROM lottery_results WHERE user_id = 3").await, 0);
     assert_sound(&app, 1).await;
+}
+
+#[tokio::test]
+async fn who_is_banned_after_the_freeze_keeps_the_rank_and_is_paid_nothing() {
+    let app = five().await;
+    watermark(&app, "2026-03-02T00:05:00Z").await;
+    cycle_at(&app, "2026-03-02T00:10:00Z").await;
+    roles::ban(&app.db.pool, UserId(4), "a test", true, app.clock.now()).await.unwrap().unwrap();
+    cycle_at(&app, "2026-03-02T00:15:00Z").await;
+    app.consume().await;
+
+    let rows = app.db.rows("SELECT rank, xp_awarded FROM lottery_results WHERE user_id = 4").await;
+    assert_eq!(rows, [r#"{"rank": 2, "xp_awarded": 0}"#]);
+    let paid = "SELECT count(*) FROM xp_ledger WHERE source = 'competition'";
+    assert_eq!(app.db.number(paid).await, 4);
+    assert_sound(&app, 1).await;
+}
+
+/// A tree follows from the entries: levels that are gone are made again, and give the same proofs.
+#[tokio::test]
+async fn levels_of_a_tree_that_are_gone_come_back_from_the_entries() {
+    let app = drawn().await;
+    let proof = own(&app, 1, "2026-W09").await;
+    let levels = "SELECT level, encode(hashes, 'hex') AS hashes FROM lottery_tree_levels ORDER BY level";
+    let before = app.db.rows(levels).await;
+    app.db.change("DELETE FROM lottery_tree_levels").await;
+    assert_eq!(app.get("/api/v1/lottery/proofs/2026-W09/me", Some(&app.token(1))).await.status, 500);
+
+    assert_sound(&app, 1).await;
+
+    assert_eq!(app.db.rows(levels).await, before);
+    assert_eq!(own(&app, 1, "2026-W09").await, proof);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Who is seen in a draw: winners who hide, accounts that are deleted (contract `games.md` §2.8, examples 20, 22).
 
 use serde_json::{Value, json};
+use tbg_core::UserId;
+use tbg_core::outbox::{self, DomainEvent};
 use tbg_games::rules::proof::verify;
 use tbg_tests::app::App;
 use tbg_tests::at;
+use tbg_tests::program::until;
 
 use super::{MONDAY, assert_sound, draw_on, five, get, proofs};
 use crate::support::{mine_late, read};
@@ -133,4 +136,55 @@ async fn example_22_a_deleted_account_leaves_file_and_root_as_they_were() {
     let none = app.get(&format!("{path}/me"), Some(&again.access)).await;
     assert_eq!(none.outcome(), (404, "LOTTERY_ENTRY_NOT_FOUND"));
     assert_sound(&app, 1).await;
+}
+
+/// What a batch keeps of a user whom it resolved before the deletion is deleted too: the deletion waits for its turn.
+#[tokio::test]
+async fn a_batch_that_still_knows_a_deleted_user_leaves_no_hash_of_them() {
+    let app = five().await;
+    let mut batch = app.db.pool.begin().await.unwrap();
+    tbg_engine::engine::take_turn(&mut batch).await.unwrap();
+    sqlx::query(
+        "INSERT INTO weekly_best_hashes (user_id, week_start, best_difficulty, hash) VALUES (3, '2026-02-23', 5, $1)",
+    )
+    .bind("0".repeat(64))
+    .execute(&mut *batch)
+    .await
+    .unwrap();
+    let deleted = DomainEvent::UserDeleted { user_id: UserId(3), btc_address: None };
+    let mut conn = app.db.pool.acquire().await.unwrap();
+    outbox::write(&mut conn, &[deleted]).await.unwrap();
+    drop(conn);
+    app.db.change("UPDATE domain_outbox SET done_at = now() WHERE consumer <> 'games'").await;
+
+    let commit = async {
+        let waiting = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+                                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+            + (SELECT count(*) FROM domain_outbox WHERE consumer = 'games' AND done_at IS NOT NULL)";
+        assert!(until(async || app.db.number(waiting).await > 0).await, "the deletion waits for its turn");
+        batch.commit().await.unwrap();
+    };
+    tokio::join!(app.consume(), commit);
+
+    assert_eq!(app.db.number("SELECT count(*) FROM weekly_best_hashes").await, 0);
+}
+
+/// A replica believes a token for a second: a play in it, after the deletion was consumed, leaves nothing.
+#[tokio::test]
+async fn a_play_of_a_user_who_is_gone_is_refused_and_leaves_nothing() {
+    let app = five().await;
+    let token = app.token(3);
+    let play = async |game: &str| {
+        let answer = app.post("/api/v1/games/play", Some(&token), json!({ "game_type": game })).await;
+        (answer.status, answer.code().to_owned())
+    };
+    assert_eq!(play("hammer").await.0, 200);
+    app.db.change("UPDATE users SET deleted_at = now(), btc_address = NULL WHERE id = 3").await;
+    let still_known = app.get("/api/v1/games/sessions", Some(&token)).await;
+    assert_eq!(still_known.status, 200);
+
+    assert_eq!(play("slots").await, (401, "AUTH_TOKEN_REVOKED".to_owned()));
+
+    assert_eq!(app.db.number("SELECT count(*) FROM game_sessions WHERE game_type <> 'hammer'").await, 0);
+    assert_eq!(app.db.number("SELECT count(*) FROM domain_outbox WHERE topic = 'GamePlayed'").await, 0);
 }

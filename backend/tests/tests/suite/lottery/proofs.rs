@@ -65,6 +65,12 @@ async fn examples_4_7_and_22_files_and_proofs_verify_without_us() {
     assert_eq!(proof.json["siblings"].as_array().unwrap().len(), 3);
     let (code, report) = verified(&proof.text).await;
     assert_eq!((code, &report["commitment_ok"]), (Some(0), &json!(true)), "{report}");
+    // Whose address is unknown says so; a key that is not there is no proof.
+    for key in ["btc_address", "salt", "rank", "xp_awarded"] {
+        let mut cut = proof.json.clone();
+        cut.as_object_mut().unwrap().remove(key);
+        assert_eq!(verified(&cut.to_string()).await.0, Some(2), "{key}");
+    }
     let stranger = app.db.user("bc1qstranger").await;
     let none = app.get("/api/v1/lottery/proofs/2026-W09/me", Some(&app.token(stranger))).await;
     assert_eq!(none.outcome(), (404, "LOTTERY_ENTRY_NOT_FOUND"));

@@ -217,3 +217,27 @@ async fn what_an_address_mined_before_it_was_typed_in_is_in_no_draw() {
     assert_eq!(entries(&app).await, [rival(), (person.id, person.address.clone(), 50.0, 10)]);
     assert_proof(&app, &person, &person.address, 50.0, 10, 2).await;
 }
+
+/// Shares to an address before anybody was it: mining counts them once the address is proven, the game never does.
+#[tokio::test]
+async fn who_mined_before_their_account_starts_the_game_at_nothing() {
+    let app = App::at(at(TUESDAY)).await;
+    mine(&app, &address_of(&wallet(1)), TUESDAY, 10, 2e6).await;
+    app.clock.set(at(WEDNESDAY));
+    let person = app.miner(1).await;
+    app.consume().await;
+
+    let mined = "SELECT total_shares FROM weekly_best_diff WHERE user_id IS NOT NULL";
+    assert_eq!(app.db.number(mined).await, 10);
+    assert_eq!(app.db.number("SELECT count(*) FROM xp_ledger").await, 0);
+    assert_eq!(app.db.number("SELECT count(*) FROM user_badges").await, 0);
+    let state = read(&app, person.id, "/users/me/gamification").await;
+    assert_eq!(
+        (&state["xp"]["total_xp"], &state["streak"]["current_streak"]),
+        (&json!(0), &json!(0)),
+        "{state}"
+    );
+    // From here on each share counts.
+    mine(&app, &person.address, WEDNESDAY, 1, 5.0).await;
+    assert_eq!(app.db.number("SELECT count(*) FROM user_badges").await, 1);
+}

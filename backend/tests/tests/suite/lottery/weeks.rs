@@ -15,14 +15,16 @@ async fn examples_13_to_15_a_week_in_numbers() {
     let person = app.miner(1).await;
     let week = read(&app, person.id, "/games/weekly").await;
     assert_eq!(week, read(&app, person.id, "/games/weekly-data").await);
-    assert_eq!(
-        (&week["best_difficulty"], &week["weekly_rank"], &week["percentile"]),
-        (&json!(0.0), &json!(0), &json!(0.0))
-    );
-    assert_eq!((&week["best_hash"], &week["best_hash_source"]), (&json!("f".repeat(64)), &json!("none")));
-    assert!(week["best_difficulty_time"].is_null() && week["block_data"].is_null());
-    assert_eq!(week["daily_best_diffs"].as_object().unwrap().len(), 7);
-    assert_eq!((&week["network_difficulty"], &week["block_found"]), (&json!(1e14), &json!(false)));
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"].map(|day| (day.to_owned(), json!(0.0)));
+    let nothing = json!({
+        "week_iso": "2026-W09", "week_start": "2026-02-23T00:00:00Z", "week_end": "2026-03-01T23:59:59Z",
+        "status": "open", "best_difficulty": 0.0, "best_difficulty_time": null, "best_hash": "f".repeat(64),
+        "best_hash_source": "none", "network_difficulty": 1e14, "progress_ratio": 0.0,
+        "daily_best_diffs": days.into_iter().collect::<serde_json::Map<_, _>>(), "total_shares": 0,
+        "weekly_rank": 0, "percentile": 0.0, "total_participants": 0, "block_found": false, "block_data": null,
+        "user_name": week["user_name"], "played": [], "seed": week["seed"],
+    });
+    assert_eq!(week, nothing);
 
     let other = app.miner(2).await;
     let mined = app.clock.now() - TimeDelta::seconds(5);
@@ -38,6 +40,12 @@ async fn examples_13_to_15_a_week_in_numbers() {
         (&week["daily_best_diffs"]["wed"], &week["total_shares"]),
         (&json!(4_231_847_293.0), &json!(1))
     );
+    let mut redis = app.redis.manager();
+    let known = redis::cmd("SET").arg("network:difficulty").arg("100847293444000").to_owned();
+    known.query_async::<()>(&mut redis).await.unwrap();
+    let week = read(&app, person.id, "/games/weekly").await;
+    let ratio = week["progress_ratio"].as_f64().unwrap();
+    assert!((ratio - 4.196_292_382_749_889e-5).abs() < 1e-16, "{week}");
     let slots = read(&app, person.id, "/games/weekly/slots").await;
     assert_eq!((&slots["view"]["matches"], &slots["game_type"]), (&json!(15), &json!("slot_machine")));
     let unknown = app.get("/api/v1/games/weekly/poker", Some(&person.access)).await;
@@ -94,11 +102,13 @@ async fn example_19_a_game_counts_once_a_week() {
     let slots = play(json!({ "game_type": "slots" })).await.ok();
     assert_eq!(slots["session_id"], play(json!({ "game_type": "slot_machine" })).await.ok()["session_id"]);
     assert_eq!(play(json!({ "game_type": "poker" })).await.outcome(), (400, "INVALID_GAME_TYPE"));
-    let large = "x".repeat(4097);
+    // `{"x":"…"}` is eight bytes longer than its text.
+    let sized = |bytes: usize| json!({ "game_type": "hammer", "metadata": { "x": "x".repeat(bytes - 8) } });
+    assert_eq!(play(sized(4096)).await.status, 200);
     for bad in [
         json!({ "game_type": 5 }),
         json!({}),
-        json!({ "game_type": "hammer", "metadata": { "x": large } }),
+        sized(4097),
         json!({ "game_type": "hammer", "metadata": [1] }),
         json!({ "game_type": "hammer", "metadata": { "a": { "b": { "c": { "d": 1 } } } , "e": [[[[1]]]] } }),
         json!({ "game_type": "hammer", "metadata": {}, "result_data": {} }),
@@ -130,8 +140,44 @@ async fn example_19_a_game_counts_once_a_week() {
     let other = app.token(2);
     let plays =
         (0..50).map(|_| app.post("/api/v1/games/play", Some(&other), json!({ "game_type": "hammer" })));
-    for answer in futures_util::future::join_all(plays).await {
-        assert_eq!(answer.status, 200);
-    }
+    let answers = futures_util::future::join_all(plays).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let first = answers.iter().filter(|answer| answer.json["first_play"] == json!(true));
+    assert_eq!(first.count(), 1);
     assert_eq!(app.db.number("SELECT plays::BIGINT FROM game_sessions WHERE user_id = 2").await, 50);
+}
+
+/// Without a row of the network's difficulty, a week that is over shows the one of now, as the current week does.
+#[tokio::test]
+async fn a_drawn_week_knows_the_difficulty_that_only_redis_knows() {
+    let app = drawn().await;
+    let mut redis = app.redis.manager();
+    redis::cmd("SET").arg("network:difficulty").arg("5e13").query_async::<()>(&mut redis).await.unwrap();
+    for week in ["2026-W08", "2026-W09", "2026-W10"] {
+        let read = read(&app, 1, &format!("/games/weekly?week={week}")).await;
+        assert_eq!(read["network_difficulty"], json!(5e13), "{week}");
+    }
+    app.db
+        .change(
+            "INSERT INTO network_difficulty (time, block_height, difficulty) VALUES ('2026-02-27Z', 1, 7e13)",
+        )
+        .await;
+    let drawn = read(&app, 1, "/games/weekly?week=2026-W09").await;
+    assert_eq!((&drawn["network_difficulty"], &drawn["weekly_rank"]), (&json!(7e13), &json!(4)));
+}
+
+#[tokio::test]
+async fn a_name_in_a_path_that_is_no_text_is_one_that_nobody_knows() {
+    let app = drawn().await;
+    for (path, code) in [
+        ("/games/weekly/%FF", "GAME_NOT_FOUND"),
+        ("/games/weekly-data/%FF", "GAME_NOT_FOUND"),
+        ("/lottery/results/%FF", "LOTTERY_DRAW_NOT_FOUND"),
+        ("/lottery/proofs/%FF", "LOTTERY_DRAW_NOT_FOUND"),
+        ("/lottery/proofs/%FF/file", "LOTTERY_DRAW_NOT_FOUND"),
+        ("/lottery/proofs/%FF/me", "LOTTERY_ENTRY_NOT_FOUND"),
+    ] {
+        let answer = app.get(&format!("/api/v1{path}"), Some(&app.token(1))).await;
+        assert_eq!(answer.outcome(), (404, code), "{path}");
+    }
 }
