@@ -25,8 +25,9 @@ put() {
 random() { openssl rand -hex 32 | tr -d '\n'; }
 secret() { cat "$dir/$1"; }
 
+# redis_password.spare is what the first rotation moves to: Redis knows it from the start (docs/runbooks/KeyRotation.md).
 for name in db_password db_owner_password db_backup_password db_monitor_password redis_password \
-    redis_admin_password grafana_password lottery_salt_key; do
+    redis_password.spare redis_admin_password grafana_password lottery_salt_key; do
     random | put "$name"
 done
 # The program takes whole URLs.
@@ -37,8 +38,8 @@ printf 'redis://tbg:%s@redis:6379/0' "$(secret redis_password)" | put redis_url
 # Redis keeps hashes only. The program may do everything but administer and stop the server for everybody;
 # `operator` changes its password without a restart.
 hash() { secret "$1" | sha256sum | cut -d' ' -f1; }
-printf 'user default off\nuser tbg on #%s ~* &* +@all -@admin -@dangerous +info\nuser operator on #%s ~* &* +@all\n' \
-    "$(hash redis_password)" "$(hash redis_admin_password)" | put redis_users_acl
+printf 'user default off\nuser tbg on #%s #%s ~* &* +@all -@admin -@dangerous +info\nuser operator on #%s ~* &* +@all\n' \
+    "$(hash redis_password)" "$(hash redis_password.spare)" "$(hash redis_admin_password)" | put redis_users_acl
 if [ ! -s "$dir/jwt_private_key" ]; then
     # Whole or not at all: a program that fails half way must not leave its first half.
     key=$("${tbg[@]}" keys new) && [[ $key == -----BEGIN*KEY-----* ]] || fail "no key came from: ${tbg[*]} keys new"

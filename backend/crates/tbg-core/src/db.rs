@@ -83,6 +83,31 @@ pub fn pool(settings: &Settings) -> anyhow::Result<PgPool> {
         .connect_lazy_with(options))
 }
 
+/// Asks the database over a connection of its own: when requests hold all of the pool's, the database is busy and
+/// not away.
+#[derive(Debug, Default)]
+pub struct DatabaseProbe {
+    kept: Option<PgConnection>,
+}
+
+impl DatabaseProbe {
+    /// One real round trip, which only a live backend process answers; nothing to parse or prepare. A connection that
+    /// has failed, or was given up on, is not put back: the next question makes a new one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn ask(&mut self, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+        if let Some(mut conn) = self.kept.take()
+            && conn.ping().await.is_ok()
+        {
+            self.kept = Some(conn);
+            return Ok(());
+        }
+        self.kept = Some(PgConnection::connect_with(options).await?);
+        Ok(())
+    }
+}
+
 /// Brings the schema up to date, then finishes indexes on partitioned tables. Returns how many
 /// migrations were applied. Safe to run again and by two processes at once.
 ///

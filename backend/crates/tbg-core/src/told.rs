@@ -14,9 +14,14 @@ const KEY: &str = "tbg:processes";
 /// A process that has said nothing for so long is gone.
 const GONE_AFTER: TimeDelta = TimeDelta::seconds(30);
 
+/// After this it is forgotten.
+const FORGOTTEN_AFTER: TimeDelta = TimeDelta::hours(1);
+
 static SOCKETS: AtomicI64 = AtomicI64::new(0);
 /// Bits of the seconds; NaN until a batch was committed.
 static INGEST_LAG: AtomicU64 = AtomicU64::new(f64::NAN.to_bits());
+/// Unix seconds; 0 until a batch was committed.
+static LAST_COMMIT: AtomicI64 = AtomicI64::new(0);
 /// Unix seconds; 0 until one is known.
 static LAST_BACKUP: AtomicI64 = AtomicI64::new(0);
 
@@ -25,9 +30,10 @@ pub fn sockets(count: usize) {
     SOCKETS.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
 }
 
-/// Seconds from the oldest event of the last batch to its commit.
-pub fn ingest_lag(seconds: f64) {
+/// Seconds from the oldest event of the last batch to its commit, and when that was.
+pub fn ingest_lag(seconds: f64, committed_at: DateTime<Utc>) {
     INGEST_LAG.store(seconds.to_bits(), Ordering::Relaxed);
+    LAST_COMMIT.store(committed_at.timestamp(), Ordering::Relaxed);
 }
 
 /// When a dump or a base backup last succeeded, in Unix seconds.
@@ -44,6 +50,9 @@ pub struct Told {
     pub sockets: i64,
     /// None until it has committed a batch.
     pub ingest_lag_seconds: Option<f64>,
+    /// When that was.
+    #[serde(default)]
+    pub ingest_committed_at: Option<DateTime<Utc>>,
     /// None until it has seen one.
     pub last_backup_at: Option<DateTime<Utc>>,
 }
@@ -53,12 +62,15 @@ impl Told {
     #[must_use]
     pub fn now(at: DateTime<Utc>) -> Self {
         let lag = f64::from_bits(INGEST_LAG.load(Ordering::Relaxed));
-        let backup = LAST_BACKUP.load(Ordering::Relaxed);
+        let instant = |seconds: &AtomicI64| {
+            DateTime::from_timestamp(seconds.load(Ordering::Relaxed), 0).filter(|at| at.timestamp() > 0)
+        };
         Self {
             at,
             sockets: SOCKETS.load(Ordering::Relaxed),
             ingest_lag_seconds: Some(lag).filter(|lag| lag.is_finite()),
-            last_backup_at: DateTime::from_timestamp(backup, 0).filter(|_| backup > 0),
+            ingest_committed_at: instant(&LAST_COMMIT),
+            last_backup_at: instant(&LAST_BACKUP),
         }
     }
 }
@@ -70,6 +82,8 @@ pub struct Known {
     pub sockets: i64,
     /// The greatest lag of an ingest process; none while no such process is known that has committed a batch.
     pub ingest_lag_seconds: Option<f64>,
+    /// The newest commit of one.
+    pub ingest_committed_at: Option<DateTime<Utc>>,
     /// The newest backup.
     pub last_backup_at: Option<DateTime<Utc>>,
 }
@@ -104,12 +118,15 @@ pub async fn ask(redis: &mut Redis, now: DateTime<Utc>) -> RedisResult<Known> {
     let (mut known, mut gone) = (Known::default(), Vec::new());
     for (process, json) in all {
         match serde_json::from_str::<Told>(&json) {
-            Ok(told) if now - told.at <= GONE_AFTER => {
+            Ok(told) if (now - told.at).abs() <= GONE_AFTER => {
                 known.sockets += told.sockets;
                 let lags = known.ingest_lag_seconds.into_iter().chain(told.ingest_lag_seconds);
                 known.ingest_lag_seconds = lags.reduce(f64::max);
+                known.ingest_committed_at = known.ingest_committed_at.max(told.ingest_committed_at);
                 known.last_backup_at = known.last_backup_at.max(told.last_backup_at);
             }
+            // Somebody else's clock may differ: whoever speaks again is not forgotten by ours.
+            Ok(told) if (now - told.at).abs() <= FORGOTTEN_AFTER => {}
             _ => gone.push(process),
         }
     }

@@ -111,7 +111,7 @@ impl Settling {
         if let Some(oldest) = outcome.oldest {
             let lag = (now - oldest).num_milliseconds().max(0) as f64 / 1e3;
             metrics::gauge!(names::INGEST_LAG_SECONDS).set(lag);
-            tbg_core::told::ingest_lag(lag);
+            tbg_core::told::ingest_lag(lag, now);
         }
         if let Some(listener) = &self.on_batch {
             let mut stages = outcome.stages;

@@ -131,7 +131,10 @@ impl Ranking {
             }
             network_difficulty = standings.first().and_then(|standing| standing.network_difficulty);
             match self.make_missing(pool, forgotten).await {
-                Ok(()) => return self.ask(asked).await.map_or(standings, |(standings, _)| standings),
+                Ok(()) => match self.ask(asked).await {
+                    Ok((standings, forgotten)) if forgotten.is_empty() => return standings,
+                    _ => tracing::debug!("a ranking in Redis was gone as soon as it was made"),
+                },
                 Err(error) => tracing::debug!(error = format!("{error:#}"), "no ranking in Redis"),
             }
         }

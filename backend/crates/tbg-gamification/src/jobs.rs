@@ -14,6 +14,7 @@ use tbg_core::progress::live_streak;
 use tbg_core::redis::Redis;
 use tbg_core::told;
 use tbg_core::{Clock, UserId};
+use tbg_engine::source::streams;
 
 use crate::metrics;
 use crate::rules::streak::{Missed, Streak};
@@ -118,10 +119,17 @@ async fn close_week(parts: &JobParts, at: DateTime<Utc>) -> anyhow::Result<()> {
 }
 
 /// How far ingest is behind, in seconds. Nobody knows while it is down, or while Redis is, from which it gets its
-/// shares: then they may all be waiting.
+/// shares: then they may all be waiting. One that lives and commits nothing tells the lag of its last batch for ever:
+/// while entries wait, the time since then counts too.
 async fn ingest_lag(parts: &JobParts) -> f64 {
-    let known = told::ask(&mut parts.redis.clone(), parts.clock.now()).await;
-    known.ok().and_then(|known| known.ingest_lag_seconds).unwrap_or(f64::INFINITY)
+    let (mut redis, now) = (parts.redis.clone(), parts.clock.now());
+    let Ok(known) = told::ask(&mut redis, now).await else { return f64::INFINITY };
+    let lag = known.ingest_lag_seconds.unwrap_or(f64::INFINITY);
+    match (streams::backlog(&mut redis).await, known.ingest_committed_at) {
+        (Ok(backlog), _) if backlog.total == 0 => lag,
+        (Ok(_), Some(at)) => lag.max((now - at).as_seconds_f64()),
+        _ => f64::INFINITY,
+    }
 }
 
 /// What one user is told.

@@ -201,15 +201,20 @@ async fn end_after_theft(
 pub(crate) async fn end(identity: &Identity, token: &str, origin: &Origin) -> Result<(), ApiError> {
     let Ok(claims) = identity.auth.keys().verify_at_any_age(token, TokenKind::Refresh) else { return Ok(()) };
     let Ok(user) = claims.sub.parse().map(UserId) else { return Ok(()) };
-    let mut tx = identity.pool.begin().await?;
-    if !store::revoke_family(&mut tx, claims.sid, "logout", identity.clock.now()).await? {
-        return Ok(());
-    }
     let entry = Entry::new(Action::AuthLogout, "session").by(user).on(claims.sid).from(origin);
-    audit::record(&mut tx, &entry).await?;
-    tx.commit().await?;
-    identity.auth.revoke_sessions(user, &[claims.sid]).await;
-    Ok(())
+    let identity = identity.clone();
+    // A page that closes ends its session and does not wait for the answer: what has begun is not dropped with it.
+    let ending = tokio::spawn(async move {
+        let mut tx = identity.pool.begin().await?;
+        if store::revoke_family(&mut tx, claims.sid, "logout", identity.clock.now()).await? {
+            audit::record(&mut tx, &entry).await?;
+            tx.commit().await?;
+        }
+        // Also of one that had ended: perhaps nobody heard of it.
+        identity.auth.revoke_sessions(user, &[claims.sid]).await;
+        Ok(())
+    });
+    ending.await.map_err(ApiError::internal)?
 }
 
 /// Ends all sessions of a user; returns how many were live.

@@ -20,6 +20,9 @@ const GROUPS: usize = 4;
 /// How long the next group waits for the one before: what comes meanwhile goes with it. A group that takes longer
 /// holds nobody up.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a group may be answered. Who asked has left by then, and nobody else ends what a dead connection swallowed:
+/// its turn would be gone for good.
+const LIMIT: Duration = Duration::from_secs(5);
 /// Questions that may wait; whoever comes then waits to be let in.
 const WAITING: usize = 1_024;
 
@@ -58,7 +61,10 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                 let (load, are_more) = (Arc::clone(&load), !asked.is_empty());
                 let told = tokio::spawn(async move {
                     let _turn = turn;
-                    tell(listeners, load(questions).await);
+                    let late = |_| {
+                        Err(ApiError::unavailable_because(anyhow!("questions were not answered in time")))
+                    };
+                    tell(listeners, timeout(LIMIT, load(questions)).await.unwrap_or_else(late));
                 });
                 if !are_more {
                     let _late = timeout(PATIENCE, told).await;
@@ -147,7 +153,7 @@ mod tests {
     async fn a_group_that_takes_long_holds_the_next_up_for_a_moment_only() {
         let slow = Gather::new(|numbers: Vec<u32>| async move {
             if numbers.contains(&13) {
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                tokio::time::sleep(LIMIT - Duration::from_millis(1)).await;
             }
             Ok(numbers)
         });
@@ -163,13 +169,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_finds_a_group_full_does_not_wait_for_more() {
         let slow = Gather::new(|numbers: Vec<usize>| async move {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(4)).await;
             Ok(numbers)
         });
         let started = tokio::time::Instant::now();
         let asked = join_all((0..3 * TOGETHER).map(|number| slow.ask(number)));
         tokio::task::unconstrained(asked).await;
-        assert!(started.elapsed() < Duration::from_secs(5) + PATIENCE, "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(4) + PATIENCE, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_that_are_never_answered_give_their_turns_back() {
+        let silent = Gather::new(|numbers: Vec<u32>| async move {
+            if numbers.contains(&13) {
+                std::future::pending::<()>().await;
+            }
+            Ok(numbers)
+        });
+        for _ in 0..2 * GROUPS {
+            assert_eq!(silent.ask(13).await.unwrap_err().code(), ErrorCode::ServiceUnavailable);
+        }
+        assert_eq!(silent.ask(14).await.unwrap(), 14);
     }
 
     #[tokio::test]

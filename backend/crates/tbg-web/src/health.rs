@@ -16,7 +16,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use sqlx::{Connection, PgPool};
+use sqlx::PgPool;
+use tbg_core::db::DatabaseProbe;
 use tbg_core::redis::Redis;
 use tokio::sync::OnceCell;
 use utoipa::ToSchema;
@@ -145,6 +146,7 @@ impl Probes {
 #[derive(Default)]
 pub(crate) struct HealthCache {
     latest: Mutex<Option<Flight>>,
+    database: tokio::sync::Mutex<DatabaseProbe>,
 }
 
 /// One check; the cell is empty while it runs.
@@ -157,7 +159,7 @@ impl HealthCache {
     async fn read(&self, pool: &PgPool, redis: &Redis) -> Health {
         let outcome = self.join(Instant::now());
         // The first caller checks, the others wait. If it goes away, the next one checks instead.
-        *outcome.get_or_init(|| check(pool, redis)).await
+        *outcome.get_or_init(|| self.check(pool, redis)).await
     }
 
     /// The check that a caller at `now` shares: the running one, the fresh one, or a new one.
@@ -173,12 +175,16 @@ impl HealthCache {
         *latest = Some(Flight { started: now, outcome: Arc::clone(&outcome) });
         outcome
     }
-}
 
-async fn check(pool: &PgPool, redis: &Redis) -> Health {
-    let (database, redis) =
-        tokio::join!(answers("database", ping_database(pool)), answers("redis", ping_redis(redis.clone())),);
-    Health { database, redis }
+    async fn check(&self, pool: &PgPool, redis: &Redis) -> Health {
+        let database = async {
+            self.database.lock().await.ask(&pool.connect_options()).await?;
+            Ok(())
+        };
+        let (database, redis) =
+            tokio::join!(answers("database", database), answers("redis", ping_redis(redis.clone())));
+        Health { database, redis }
+    }
 }
 
 /// Whether `check` succeeds in time; if not, the log says why and the client does not.
@@ -192,25 +198,6 @@ async fn answers(dependency: &'static str, check: impl Future<Output = anyhow::R
     let error = format!("{error:#}");
     tracing::warn!(dependency, error, "health check failed");
     false
-}
-
-/// One real round trip to the database.
-///
-/// A restarted server leaves dead connections in the pool, which does not test them on the way out:
-/// they are dropped here until one answers or a new one cannot be had.
-async fn ping_database(pool: &PgPool) -> anyhow::Result<()> {
-    let mut attempts_left = pool.options().get_max_connections();
-    loop {
-        let mut connection = pool.acquire().await?;
-        // A Sync message that only a live backend process answers; no statement to parse or prepare.
-        let pinged = connection.ping().await;
-        match pinged {
-            Ok(()) => return Ok(()),
-            Err(error) if attempts_left == 0 => return Err(error.into()),
-            Err(_) => connection.close_on_drop(),
-        }
-        attempts_left -= 1;
-    }
 }
 
 async fn ping_redis(mut redis: Redis) -> anyhow::Result<()> {

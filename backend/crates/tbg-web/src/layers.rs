@@ -6,8 +6,8 @@
 //! 3. metrics: count what the client got;
 //! 4. error shape: writes the one error body for all that happens below;
 //! 5. panic catcher: below the shape, so that a panic in a layer gets the same body;
-//! 6. size of the request's head;
-//! 7. CORS: refusals and preflights are not counted against anybody;
+//! 6. CORS: refusals and preflights are not counted against anybody;
+//! 7. size of the request's head;
 //! 8. patience: a request does not outlast a database that answers nobody;
 //! 9. front door: credential, rate limit;
 //! 10. panic catcher again: an answer after a panic still tells the client its limit;
@@ -19,7 +19,6 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -81,27 +80,27 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
     let gate = &*gate;
     let passed = async move |request| front_door::pass(&gate.door, request, next).await;
     let patient = async move |request| wait_with_the_database(&gate.probes, request, passed).await;
-    let allowed = async move |request| cors::check(&gate.origins, request, patient).await;
-    bounds::check(request, allowed).await
+    let bounded = async move |request| bounds::check(request, patient).await;
+    cors::check(&gate.origins, request, bounded).await
 }
 
 /// A request that takes long goes on as long as the database answers others. When the network swallows what is sent
 /// to it, nobody says so: then this is a 503 within five seconds (contract `production.md` §2.3, row 4), not a wait.
-/// A request whose body is still on its way waits for its client, and is given that time.
+/// A request that waits for its client's body is given the time.
 async fn wait_with_the_database(
     probes: &Probes,
     request: Request,
     next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
-    let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let answer = next(request.map(|body| noting_its_end(body, &is_read)));
+    let awaits_client = Arc::new(AtomicBool::new(false));
+    let answer = next(request.map(|body| noting_waits(body, &awaits_client)));
     tokio::pin!(answer);
     loop {
         tokio::select! {
             response = &mut answer => return response,
             () = tokio::time::sleep(PATIENCE) => {}
         }
-        if !is_read.load(Ordering::Relaxed) {
+        if awaits_client.load(Ordering::Relaxed) {
             continue;
         }
         tokio::select! {
@@ -114,17 +113,18 @@ async fn wait_with_the_database(
     }
 }
 
-/// The same body, which sets `is_read` when it has been read to its end.
-fn noting_its_end(body: Body, is_read: &Arc<AtomicBool>) -> Body {
+/// The same body, which says in `awaits_client` whether somebody waits for the rest of it. A handler that has not come to
+/// it yet waits for something else.
+fn noting_waits(body: Body, awaits_client: &Arc<AtomicBool>) -> Body {
     if body.is_end_stream() {
         return body;
     }
-    let is_read = Arc::clone(is_read);
-    let end = stream::poll_fn(move |_| {
-        is_read.store(true, Ordering::Relaxed);
-        Poll::Ready(None)
-    });
-    Body::from_stream(body.into_data_stream().chain(end))
+    let (mut parts, awaits_client) = (body.into_data_stream(), Arc::clone(awaits_client));
+    Body::from_stream(stream::poll_fn(move |context| {
+        let part = parts.poll_next_unpin(context);
+        awaits_client.store(part.is_pending(), Ordering::Relaxed);
+        part
+    }))
 }
 
 /// The log has the place already, and not the message, which may quote what somebody sent.

@@ -15,7 +15,7 @@ use axum::response::Response;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::route_labels::RouteLabels;
+use crate::route_labels::{CLIENT_LEFT, RouteLabels};
 
 const HEADER: &str = "x-request-id";
 const MAX_LENGTH: usize = 64;
@@ -60,26 +60,35 @@ pub(crate) async fn identify(mut request: Request, next: impl AsyncFnOnce(Reques
         path = labels.template(),
     );
     async move {
-        let started = Instant::now();
+        let mut access = Access { labels, started: Instant::now(), status: CLIENT_LEFT };
         let mut response = next(request).await;
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(HEADER, value);
         }
-        log_access(&labels, &response, started);
+        access.status = response.status().as_u16();
         response
     }
     .instrument(span)
     .await
 }
 
-/// Method and path are fields of the span around this line.
-fn log_access(labels: &RouteLabels, response: &Response, started: Instant) {
-    let status = response.status().as_u16();
-    let latency_ms = started.elapsed().as_secs_f64() * 1_000.0;
-    if labels.is_probe() {
-        tracing::debug!(status, latency_ms, "request");
-    } else {
-        tracing::info!(status, latency_ms, "request");
+/// The access line, written when the request ends: also when it is dropped because its client has left.
+struct Access {
+    labels: RouteLabels,
+    started: Instant,
+    status: u16,
+}
+
+impl Drop for Access {
+    /// Method and path are fields of the span around this line.
+    fn drop(&mut self) {
+        let status = self.status;
+        let latency_ms = self.started.elapsed().as_secs_f64() * 1_000.0;
+        if self.labels.is_probe() {
+            tracing::debug!(status, latency_ms, "request");
+        } else {
+            tracing::info!(status, latency_ms, "request");
+        }
     }
 }
 

@@ -7,6 +7,9 @@
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 
+/// The status of a request whose client has left before its answer, as proxies write it.
+pub(crate) const CLIENT_LEFT: u16 = 499;
+
 /// Method and route template of one request.
 pub(crate) struct RouteLabels {
     method: &'static str,

@@ -286,12 +286,27 @@ async fn totals_catch_up_with_a_long_downtime() {
 async fn what_only_another_process_knows_is_in_the_overview() {
     let redis = TestRedis::new().await;
     let (mut manager, now) = (redis.manager(), at("2026-11-24T12:00:00Z"));
-    let silent = Told { at: now, sockets: 3, ingest_lag_seconds: None, last_backup_at: None };
+    let silent = Told {
+        at: now,
+        sockets: 3,
+        ingest_lag_seconds: None,
+        ingest_committed_at: None,
+        last_backup_at: None,
+    };
     let ingest = Told { ingest_lag_seconds: Some(1.5), sockets: 0, ..silent.clone() };
     let jobs = Told { last_backup_at: Some(at("2026-11-24T02:00:05Z")), sockets: 4, ..silent.clone() };
-    let gone = Told { at: now - TimeDelta::seconds(31), sockets: 100, ..silent.clone() };
+    let quiet = Told { at: now - TimeDelta::seconds(31), sockets: 100, ..silent.clone() };
+    let ahead = Told { at: now + TimeDelta::seconds(31), ..quiet.clone() };
+    let gone = Told { at: now - TimeDelta::seconds(3601), ..quiet.clone() };
 
-    for (process, told) in [("api", silent), ("ingest", ingest), ("jobs", jobs), ("gone", gone)] {
+    for (process, told) in [
+        ("api", silent),
+        ("ingest", ingest),
+        ("jobs", jobs),
+        ("quiet", quiet),
+        ("ahead", ahead),
+        ("gone", gone),
+    ] {
         told::tell(&mut manager, process, &told).await.unwrap();
     }
     let known = told::ask(&mut manager, now).await.unwrap();
@@ -299,5 +314,5 @@ async fn what_only_another_process_knows_is_in_the_overview() {
     let backup = Some(at("2026-11-24T02:00:05Z"));
     assert_eq!((known.sockets, known.ingest_lag_seconds, known.last_backup_at), (7, Some(1.5), backup));
     let left: u32 = cmd("HLEN").arg("tbg:processes").query_async(&mut manager).await.unwrap();
-    assert_eq!(left, 3, "who is gone is forgotten");
+    assert_eq!(left, 5, "who is gone for an hour is forgotten");
 }

@@ -179,6 +179,7 @@ pub async fn tbg_on(db: &TestDb, redis: &TestRedis, args: &[&str], settings: &[(
 
 /// An ingest process says how far behind it is, in seconds.
 pub async fn ingest_lags(app: &App, seconds: f64) {
-    let told = Told { ingest_lag_seconds: Some(seconds), ..Told::now(app.clock.now()) };
+    let told =
+        Told { ingest_lag_seconds: Some(seconds), ingest_committed_at: None, ..Told::now(app.clock.now()) };
     told::tell(&mut app.redis.manager(), "ingest-1", &told).await.unwrap();
 }

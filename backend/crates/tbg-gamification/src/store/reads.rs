@@ -351,7 +351,8 @@ pub(crate) struct StreakRow {
     pub last_active_week: String,
 }
 
-/// Streaks whose last active week is one of `weeks`, by user, after one.
+/// Streaks whose last active week is one of `weeks`, by user, after one; locked, so that no share changes them while they
+/// are told.
 pub(crate) async fn streaks(
     conn: &mut PgConnection,
     weeks: &[String],
@@ -364,7 +365,7 @@ pub(crate) async fn streaks(
            FROM user_gamification g JOIN users u ON u.id = g.user_id
            WHERE g.current_streak > 0 AND g.last_active_week = ANY ($1) AND g.user_id > $2
              AND NOT u.is_banned AND u.deleted_at IS NULL
-           ORDER BY g.user_id LIMIT $3"#,
+           ORDER BY g.user_id LIMIT $3 FOR UPDATE OF g"#,
         weeks,
         after,
         at_most

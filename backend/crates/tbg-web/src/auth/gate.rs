@@ -51,7 +51,9 @@ pub(crate) async fn enforce(class: Class, mut request: Request, next: Next) -> R
     };
     let route = request.extensions().get::<MatchedPath>().cloned();
     let asked = Asked { class, method: request.method().clone(), route };
-    match admit(&asked, &presented).await {
+    let admitted = admit(&asked, &presented).await;
+    let is_personal = matches!(admitted, Ok(Some(_)));
+    match admitted {
         Ok(Some(admitted)) => {
             if admitted.is_admin {
                 request.extensions_mut().insert(Admin { user_id: admitted.caller.user_id });
@@ -62,7 +64,7 @@ pub(crate) async fn enforce(class: Class, mut request: Request, next: Next) -> R
         Err(error) => return error.into_response(),
     }
     let mut response = next.run(request).await;
-    if class != Class::Optional {
+    if is_personal {
         // Whose answer it is, a cache may not see: an API key is a header that none knows.
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }

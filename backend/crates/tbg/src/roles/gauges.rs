@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
+use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use tbg_core::Clock;
 use tbg_core::config::Settings;
+use tbg_core::db::{self, DatabaseProbe};
 use tbg_core::metrics::LOG_LINES_LOST_TOTAL;
 use tbg_core::redis::{MAX_CONNECTIONS, Redis, connections_in_use};
 use tbg_core::telemetry;
 use tbg_core::told::{self, Told};
-use tbg_core::{Clock, db};
 
 use super::VERSION;
 
@@ -22,6 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub struct Gauges {
     pool: PgPool,
     database: DatabaseProbe,
+    options: PgConnectOptions,
     redis: Redis,
     pool_size: u32,
     process: String,
@@ -43,7 +45,8 @@ impl Gauges {
         gauge!("tbg_app_info", "version" => VERSION, "environment" => settings.environment.as_str()).set(1.0);
         Ok(Self {
             pool: pool.clone(),
-            database: DatabaseProbe { options: db::connect_options(settings)?, kept: None },
+            database: DatabaseProbe::default(),
+            options: db::connect_options(settings)?,
             redis,
             pool_size: settings.db_max_connections,
             process,
@@ -65,8 +68,8 @@ impl Gauges {
 
         let mut redis = self.redis.clone();
         let ping = redis::cmd("PING");
-        let (database_up, redis) = tokio::join!(
-            self.database.answers(),
+        let (database, redis) = tokio::join!(
+            tokio::time::timeout(DEADLINE, self.database.ask(&self.options)),
             tokio::time::timeout(DEADLINE, ping.query_async::<()>(&mut redis)),
         );
         let redis_up = redis.is_ok_and(|ping| ping.is_ok());
@@ -76,33 +79,8 @@ impl Gauges {
             let telling = told::tell(&mut redis, &self.process, &told);
             let _ = tokio::time::timeout(DEADLINE, telling).await;
         }
+        let database_up = database.is_ok_and(|answer| answer.is_ok());
         gauge!("tbg_dependency_up", "dependency" => "database").set(f64::from(u8::from(database_up)));
         gauge!("tbg_dependency_up", "dependency" => "redis").set(f64::from(u8::from(redis_up)));
-    }
-}
-
-/// Asks the database over a connection of its own: when requests hold all of the pool's, the database is busy and
-/// not away.
-struct DatabaseProbe {
-    options: PgConnectOptions,
-    kept: Option<PgConnection>,
-}
-
-impl DatabaseProbe {
-    /// Whether the database answers in time.
-    async fn answers(&mut self) -> bool {
-        tokio::time::timeout(DEADLINE, self.ask()).await.is_ok_and(|answer| answer.is_ok())
-    }
-
-    /// A connection that has failed, or was given up on, is not put back: the next question makes a new one.
-    async fn ask(&mut self) -> Result<(), sqlx::Error> {
-        if let Some(mut conn) = self.kept.take()
-            && conn.ping().await.is_ok()
-        {
-            self.kept = Some(conn);
-            return Ok(());
-        }
-        self.kept = Some(PgConnection::connect_with(&self.options).await?);
-        Ok(())
     }
 }

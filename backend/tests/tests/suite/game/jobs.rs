@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tbg_core::jobs::Runner;
+use tbg_core::told::{self, Told};
 use tbg_tests::app::App;
 use tbg_tests::at;
 use tbg_tests::people::Person;
@@ -210,9 +211,28 @@ async fn a_week_is_not_closed_before_its_shares_are_there() {
         assert_eq!((asking.run_due().await, app.db.number(told).await), (ran, expected), "{time}");
     }
 
-    for sql in ["DELETE FROM domain_outbox", "DELETE FROM job_runs"] {
-        app.db.change(sql).await;
+    // An ingest that lives and commits nothing, while an entry waits; then it has committed again.
+    let again = async || {
+        for sql in ["DELETE FROM domain_outbox", "DELETE FROM job_runs"] {
+            app.db.change(sql).await;
+        }
+    };
+    again().await;
+    let mut redis = app.redis.manager();
+    let mut waiting = redis::cmd("XADD");
+    waiting.arg("mining:share_submitted").arg("*").arg("event").arg("{}");
+    waiting.query_async::<String>(&mut redis).await.unwrap();
+    let mut asking = runner();
+    for (time, committed, expected) in [("00:40:00", "00:29:59", 0), ("00:45:00", "00:44:59", 1)] {
+        let [now, committed] = [time, committed].map(|time| at(&format!("2026-03-23T{time}Z")));
+        app.clock.set(now);
+        let told_now =
+            Told { ingest_lag_seconds: Some(0.3), ingest_committed_at: Some(committed), ..Told::now(now) };
+        told::tell(&mut redis, "ingest-1", &told_now).await.unwrap();
+        assert_eq!((asking.run_due().await, app.db.number(told).await), (1, expected), "{time}");
     }
+
+    again().await;
     let mut asking = runner();
     for (time, expected) in [("05:55:00", 0), ("06:00:00", 1)] {
         app.clock.set(at(&format!("2026-03-23T{time}Z")));
