@@ -96,6 +96,31 @@ add_sums() {
     sync "$dir"
 }
 
+# Prints the pieces of WAL that are missing between the first and the last of each timeline.
+wal_gaps() {
+    local size segments=(find "$1" -maxdepth 1 -regextype posix-extended -regex '.*/[0-9A-F]{24}' -printf)
+    size=$("${segments[@]}" '%s\n' | sort -n | tail -n 1)
+    "${segments[@]}" '%f\n' | sort |
+        while read -r name; do
+            local line=${name:0:8} number=$((16#${name:8:8} * (4294967296 / size) + 16#${name:16}))
+            [ "${line_before:-}" != "$line" ] || [ $((number_before + 1)) -eq "$number" ] || echo "before $name"
+            local line_before=$line number_before=$number
+        done
+}
+
+# check_wal DIR FIRST TO: the WAL from FIRST on is as it was written, and all of it. PostgreSQL takes the first record that
+# it cannot read for the end: for `latest` that would be a success with less, for a time it is an error that names itself.
+check_wal() {
+    local dir=$1 first=$2 to=$3 fault
+    [ -e "$dir/SHA256SUMS" ] || { say "no checksums in $dir: not checked"; return 0; }
+    fault=$(cd "$dir" && awk -v first="$first" '($2 "") >= (first "")' SHA256SUMS | sha256sum -c --quiet - 2>/dev/null | head -n 1 || true)
+    [ -n "$fault" ] || fault=$(wal_gaps "$dir" | awk -v first="$first" '($2 "") > (first "") { print "a piece is missing " $0; exit }' || true)
+    [ -n "$fault" ] || return 0
+    [ "$to" != latest ] ||
+        die "the WAL is damaged: $fault; nothing was changed" "fetch that file from another copy, or name a --to TIME before it"
+    say "WARNING: the WAL is damaged: $fault"
+}
+
 # SQL that makes the SQL of a manifest: partitions count with their parents, and what belongs to an extension
 # is not ours. The roles are those without which a restore fails; a dump does not hold them.
 manifest_sql() {

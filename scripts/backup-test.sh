@@ -154,6 +154,15 @@ check "all that was archived: both rows are there" "1 1" "$(has_row pitr-a) $(ha
 as_server "$bin/pg_ctl" -D "$pg/latest" -m immediate stop >>"$dir/log"
 wal=$(basename "$(find "$backups/wal" -name '0*' -size +1M | sort | tail -n 1)")
 check "WAL: the same piece again is a success" 0 "$(status backup wal-archive "$backups/wal/$wal" "$wal" "$backups")"
+last=$(find "$backups/wal" -maxdepth 1 -regextype posix-extended -regex '.*/[0-9A-F]{24}' -printf '%f\n' | sort | tail -n 2)
+for fault in damaged missing; do
+    as_server cp -a "$backups/wal" "$pg/wal-$fault"
+done
+as_server dd if=/dev/urandom of="$pg/wal-damaged/${last#*$'\n'}" bs=1 seek=99 count=9 conv=notrunc status=none
+as_server rm "$pg/wal-missing/${last%$'\n'*}"
+to_damaged=(pitr --base "$first_base" --to latest --data-dir "$pg/damaged" --wal)
+check "all that was archived: a damaged and a missing piece are refused" "refused refused" \
+    "$(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-damaged") $(refused "is damaged: ${last%$'\n'*}" restore "${to_damaged[@]}" "$pg/wal-missing")"
 check "WAL: another piece of the same name is refused" refused \
     "$(refused "other content" backup wal-archive "$pg/scripts/backup.sh" "$wal" "$backups")"
 

@@ -173,7 +173,7 @@ verify_base() {
 wal_archive() {
     [ $# -eq 3 ] || die "wal-archive needs PATH NAME DIR" \
         "archive_command = '/path/to/backup.sh wal-archive %p %f /backups'"
-    local path=$1 name=$2 wal=$3/wal sum
+    local path=$1 name=$2 wal=$3/wal
     [[ $name =~ ^[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)$ ]] ||
         die "$name is no name of WAL"
     prepare "$3"
@@ -187,23 +187,11 @@ wal_archive() {
         sync "$wal/.$name.partial"
         mv "$wal/.$name.partial" "$wal/$name"
     fi
-    sum=$(sha256sum <"$wal/$name")
     exec 8>"$wal/.lock" && flock 8
-    grep -qs "  $name\$" "$wal/SHA256SUMS" || printf '%s  %s\n' "${sum%% *}" "$name" >>"$wal/SHA256SUMS"
-    sync "$wal/SHA256SUMS" "$wal"
+    # Whole or not at all: a line that a full disk cut off would be glued to the next.
+    grep -qsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS" || add_sums "$wal" "$name"
+    sync "$wal"
     succeeded "$3" wal
-}
-
-# Prints the pieces of WAL that are missing between the first and the last of each timeline.
-wal_gaps() {
-    local size segments=(find "$1" -maxdepth 1 -regextype posix-extended -regex '.*/[0-9A-F]{24}' -printf)
-    size=$("${segments[@]}" '%s\n' | sort -n | tail -n 1)
-    "${segments[@]}" '%f\n' | sort |
-        while read -r name; do
-            local line=${name:0:8} number=$((16#${name:8:8} * (4294967296 / size) + 16#${name:16}))
-            [ "${line_before:-}" != "$line" ] || [ $((number_before + 1)) -eq "$number" ] || echo "before $name"
-            local line_before=$line number_before=$number
-        done
 }
 
 verify() {

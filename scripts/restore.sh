@@ -200,6 +200,8 @@ pitr() {
 
     say "checking the base backup against its checksums"
     check_sums "$base" base.tar.gz backup_manifest base.json
+    say "checking the WAL against its checksums"
+    check_wal "$wal" "$(first_wal "$base")" "$to"
     say "unpacking into $data"
     mkdir -p "$data" && chmod 700 "$data"
     tar -xzf "$base/base.tar.gz" -C "$data"

@@ -38,6 +38,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const RECOVERY_PROBE: Duration = Duration::from_secs(1);
 /// How often the backlog is measured.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
+/// After so many times without anything that waits, a minute, ingest has caught up.
+const CAUGHT_UP: u32 = 12;
 /// Deliveries after which an entry that cannot be applied becomes a dead letter.
 const MAX_DELIVERIES: i32 = 5;
 
@@ -72,10 +74,36 @@ enum Ended {
 impl Writer {
     /// Stands by, leads, recovers, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.write(&shutdown) => {}
+            () = self.measure_backlog() => {}
+        }
+        metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(0.0);
+    }
+
+    /// Says how much waits, whatever the writer does or cannot do: a stall is what nobody else would tell.
+    async fn measure_backlog(&self) {
+        let (mut tick, mut empty) = (tokio::time::interval(BACKLOG_EVERY), 0);
+        loop {
+            tick.tick().await;
+            let mut redis = self.manager.clone();
+            let asked = tokio::time::timeout(BACKLOG_EVERY, streams::backlog(&mut redis)).await;
+            let Ok(Ok(backlog)) = asked else { continue };
+            metrics::gauge!(names::INGEST_STREAM_PENDING).set(backlog.total as f64);
+            empty = if backlog.total == 0 { empty + 1 } else { 0 };
+            if empty >= CAUGHT_UP {
+                // Nothing comes: the lag of the last batch is over.
+                metrics::gauge!(names::INGEST_LAG_SECONDS).set(0.0);
+                tbg_core::told::ingest_lag(0.0, self.clock.now());
+            }
+        }
+    }
+
+    async fn write(&self, shutdown: &CancellationToken) {
         let mut backoff = BACKOFF_FIRST;
         while !shutdown.is_cancelled() {
             let led_since = Instant::now();
-            match self.stand_by_and_lead(&shutdown).await {
+            match self.stand_by_and_lead(shutdown).await {
                 Ended::Shutdown => break,
                 Ended::Failed(error) => {
                     metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(0.0);
@@ -85,10 +113,9 @@ impl Writer {
             if led_since.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_FIRST;
             }
-            self.wait_for_recovery(backoff, &shutdown).await;
+            self.wait_for_recovery(backoff, shutdown).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
-        metrics::gauge!(names::INGEST_ACTIVE_WRITER).set(0.0);
     }
 
     async fn stand_by_and_lead(&self, shutdown: &CancellationToken) -> Ended {
@@ -132,7 +159,6 @@ impl Writer {
             Arc::clone(&self.after_commit),
             self.on_batch.clone(),
         );
-        let mut measured = Instant::now();
         let ended = loop {
             let batch = match batches.recv().await {
                 Some(Ok(batch)) => batch,
@@ -141,12 +167,6 @@ impl Writer {
             };
             if let Err(error) = self.process(conn, batch, &settler).await {
                 break Ended::Failed(error);
-            }
-            if measured.elapsed() >= BACKLOG_EVERY {
-                measured = Instant::now();
-                if let Ok(backlog) = streams::backlog(&mut self.manager.clone()).await {
-                    metrics::gauge!(names::INGEST_STREAM_PENDING).set(backlog.total as f64);
-                }
             }
         };
         reading.abort();

@@ -312,6 +312,24 @@ async fn the_log_of_a_whole_run_holds_no_secret_and_nobodys_data() {
     assert!(!log.contains(&db.url()), "the database's URL");
 }
 
+/// A writer that can do nothing says how much waits, or nobody would know (alert IngestStalled).
+#[tokio::test]
+async fn a_stall_shows_in_the_numbers_of_who_is_stalled() {
+    let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+    let program = Program::start(&db, &redis, "ingest", &[]).await;
+    program.wait_for_socket().await;
+    assert!(shows(&program, &["tbg_ingest_active_writer 1", "tbg_ingest_stream_pending 0"]).await);
+    let mut stall = db.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE shares IN ACCESS EXCLUSIVE MODE").execute(&mut *stall).await.unwrap();
+
+    let event = share("bc1q", "w", &ts(now()), 1.0, 2.0, true);
+    Pool::at(&program.socket).send(event).await;
+
+    assert!(shows(&program, &["tbg_ingest_stream_pending 1"]).await, "nobody tells of the stall");
+    stall.rollback().await.unwrap();
+    assert!(shows(&program, &["tbg_ingest_stream_pending 0", APPLIED]).await);
+}
+
 /// How many lines of its log a program has lost.
 async fn lost_lines(program: &Program) -> u64 {
     let (_, text) = program.get("/metrics").await.unwrap();
