@@ -67,8 +67,9 @@ connect_with() {
         done
     } >"$scratch/service"
     export PGSERVICEFILE=$scratch/service PGSERVICE=tbg PGCONNECT_TIMEOUT=${PGCONNECT_TIMEOUT:-10} PGTZ=UTC
-    # A role may have short limits for the program's sake; a backup takes as long as it takes.
-    export PGOPTIONS='-c statement_timeout=0 -c idle_in_transaction_session_timeout=0'
+    # A role may have short limits for the program's sake, and the server for clients that vanish; a backup takes as long
+    # as it takes, and as its disk stands still.
+    export PGOPTIONS='-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c tcp_user_timeout=0'
 }
 
 # One person's backup at a time: the lock goes with the process.

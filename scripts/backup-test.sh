@@ -160,9 +160,10 @@ for fault in damaged missing; do
 done
 as_server dd if=/dev/urandom of="$pg/wal-damaged/${last#*$'\n'}" bs=1 seek=99 count=9 conv=notrunc status=none
 as_server rm "$pg/wal-missing/${last%$'\n'*}"
+as_server sed -i "/${last%$'\n'*}/d" "$pg/wal-missing/SHA256SUMS"
 to_damaged=(pitr --base "$first_base" --to latest --data-dir "$pg/damaged" --wal)
 check "all that was archived: a damaged and a missing piece are refused" "refused refused" \
-    "$(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-damaged") $(refused "is damaged: ${last%$'\n'*}" restore "${to_damaged[@]}" "$pg/wal-missing")"
+    "$(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-damaged") $(refused "a piece is missing before ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-missing")"
 check "WAL: another piece of the same name is refused" refused \
     "$(refused "other content" backup wal-archive "$pg/scripts/backup.sh" "$wal" "$backups")"
 

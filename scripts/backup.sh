@@ -189,7 +189,11 @@ wal_archive() {
     fi
     exec 8>"$wal/.lock" && flock 8
     # Whole or not at all: a line that a full disk cut off would be glued to the next.
-    grep -qsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS" || add_sums "$wal" "$name"
+    if ! grep -qsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS"; then
+        { grep -sx '[0-9a-f]\{64\}  .*' "$wal/SHA256SUMS" || true; (cd "$wal" && sha256sum -- "$name"); } >"$wal/.SHA256SUMS.partial"
+        sync "$wal/.SHA256SUMS.partial"
+        mv "$wal/.SHA256SUMS.partial" "$wal/SHA256SUMS"
+    fi
     sync "$wal"
     succeeded "$3" wal
 }

@@ -1,7 +1,7 @@
 //! Redis connections. Redis is never the only home of a fact.
 //!
-//! A command waits at most 15 s: twice 5 s for a connection, 5 s for its answer. That is for work that nobody waits
-//! for. What serves a request is [`hurried`](Redis::hurried): a second, however many commands it sends. A question that
+//! A command waits at most 15 s: twice 5 s for a connection, 5 s for its answer; a question that is asked twice, twice
+//! that. That is for work that nobody waits for. What serves a request is [`hurried`](Redis::hurried): a second, however many commands it sends. A question that
 //! a lost connection swallowed is asked once more; a command that changes something never is, since nobody knows whether
 //! it did.
 
@@ -28,17 +28,22 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// its clones.
 pub const MAX_CONNECTIONS: usize = 20;
 /// Commands that change nothing, of those that the program sends alone.
-const READS: [&str; 13] = [
+const READS: [&str; 18] = [
     "GET",
     "MGET",
     "EXISTS",
     "TTL",
+    "PTTL",
+    "BITCOUNT",
+    "XINFO",
     "HGET",
     "HGETALL",
     "SMEMBERS",
     "SCAN",
     "ZCARD",
+    "ZCOUNT",
     "ZSCORE",
+    "ZMSCORE",
     "ZRANGE",
     "ZREVRANGE",
     "PING",

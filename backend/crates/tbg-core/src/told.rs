@@ -30,10 +30,25 @@ pub fn sockets(count: usize) {
     SOCKETS.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
 }
 
-/// Seconds from the oldest event of the last batch to its commit, and when that was.
-pub fn ingest_lag(seconds: f64, committed_at: DateTime<Utc>) {
+/// Seconds from the oldest event of the last batch to its commit.
+pub fn ingest_lag(seconds: f64) {
     INGEST_LAG.store(seconds.to_bits(), Ordering::Relaxed);
-    LAST_COMMIT.store(committed_at.timestamp(), Ordering::Relaxed);
+}
+
+/// When ingest last committed a batch.
+pub fn ingest_committed(at: DateTime<Utc>) {
+    LAST_COMMIT.store(at.timestamp(), Ordering::Relaxed);
+}
+
+/// What [`ingest_committed`] was told last.
+#[must_use]
+pub fn ingest_committed_at() -> Option<DateTime<Utc>> {
+    instant(&LAST_COMMIT)
+}
+
+/// Unix seconds that are known.
+fn instant(seconds: &AtomicI64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(seconds.load(Ordering::Relaxed), 0).filter(|at| at.timestamp() > 0)
 }
 
 /// When a dump or a base backup last succeeded, in Unix seconds.
@@ -62,14 +77,11 @@ impl Told {
     #[must_use]
     pub fn now(at: DateTime<Utc>) -> Self {
         let lag = f64::from_bits(INGEST_LAG.load(Ordering::Relaxed));
-        let instant = |seconds: &AtomicI64| {
-            DateTime::from_timestamp(seconds.load(Ordering::Relaxed), 0).filter(|at| at.timestamp() > 0)
-        };
         Self {
             at,
             sockets: SOCKETS.load(Ordering::Relaxed),
             ingest_lag_seconds: Some(lag).filter(|lag| lag.is_finite()),
-            ingest_committed_at: instant(&LAST_COMMIT),
+            ingest_committed_at: ingest_committed_at(),
             last_backup_at: instant(&LAST_BACKUP),
         }
     }

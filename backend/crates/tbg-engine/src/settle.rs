@@ -111,8 +111,9 @@ impl Settling {
         if let Some(oldest) = outcome.oldest {
             let lag = (now - oldest).num_milliseconds().max(0) as f64 / 1e3;
             metrics::gauge!(names::INGEST_LAG_SECONDS).set(lag);
-            tbg_core::told::ingest_lag(lag, now);
+            tbg_core::told::ingest_lag(lag);
         }
+        tbg_core::told::ingest_committed(now);
         if let Some(listener) = &self.on_batch {
             let mut stages = outcome.stages;
             stages.push(("beside", "ack", acknowledged - started));

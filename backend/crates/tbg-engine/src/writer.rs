@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chrono::TimeDelta;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tbg_core::redis::{DedicatedGuard, Redis};
-use tbg_core::{Clock, db, metrics as names};
+use tbg_core::{Clock, db, metrics as names, told};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -38,8 +39,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const RECOVERY_PROBE: Duration = Duration::from_secs(1);
 /// How often the backlog is measured.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
-/// After so many times without anything that waits, a minute, ingest has caught up.
-const CAUGHT_UP: u32 = 12;
+/// So long after the last batch, with nothing that waits, ingest has caught up.
+const CAUGHT_UP: TimeDelta = TimeDelta::minutes(1);
 /// Deliveries after which an entry that cannot be applied becomes a dead letter.
 const MAX_DELIVERIES: i32 = 5;
 
@@ -83,18 +84,19 @@ impl Writer {
 
     /// Says how much waits, whatever the writer does or cannot do: a stall is what nobody else would tell.
     async fn measure_backlog(&self) {
-        let (mut tick, mut empty) = (tokio::time::interval(BACKLOG_EVERY), 0);
+        let mut tick = tokio::time::interval(BACKLOG_EVERY);
         loop {
             tick.tick().await;
             let mut redis = self.manager.clone();
             let asked = tokio::time::timeout(BACKLOG_EVERY, streams::backlog(&mut redis)).await;
             let Ok(Ok(backlog)) = asked else { continue };
             metrics::gauge!(names::INGEST_STREAM_PENDING).set(backlog.total as f64);
-            empty = if backlog.total == 0 { empty + 1 } else { 0 };
-            if empty >= CAUGHT_UP {
-                // Nothing comes: the lag of the last batch is over.
+            let now = self.clock.now();
+            let is_quiet = told::ingest_committed_at().is_none_or(|at| now - at >= CAUGHT_UP);
+            if backlog.total == 0 && is_quiet {
+                // Nothing comes and nothing waits: the lag of the last batch is over.
                 metrics::gauge!(names::INGEST_LAG_SECONDS).set(0.0);
-                tbg_core::told::ingest_lag(0.0, self.clock.now());
+                told::ingest_lag(0.0);
             }
         }
     }
@@ -135,12 +137,12 @@ impl Writer {
     /// Waits until this process holds the writer lock.
     async fn become_writer(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<PgConnection>> {
         let mut conn = self.database.connect().await.context("PostgreSQL is away")?;
-        let mut told = false;
+        let mut is_said = false;
         loop {
             if store::try_writer_lock(&mut conn).await? {
                 return Ok(Some(conn));
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_said, true) {
                 tracing::info!("another process is the active writer: standing by");
             }
             tokio::select! {

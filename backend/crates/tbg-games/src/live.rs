@@ -90,6 +90,11 @@ fn next<T: FromRedisValue>(answers: &mut impl Iterator<Item = Value>) -> RedisRe
     Ok(from_redis_value(answers.next().unwrap_or(Value::Nil))?)
 }
 
+/// A difficulty as mining writes it.
+fn difficulty(text: Option<String>) -> Option<f64> {
+    text.and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0)
+}
+
 fn key(week: IsoWeek) -> String {
     format!("lottery:live:{week}")
 }
@@ -114,6 +119,13 @@ impl Ranking {
         if let Err(error) = pipe.query_async::<()>(&mut self.redis.clone()).await {
             tracing::debug!(%error, "live ranks were not raised");
         }
+    }
+
+    /// The network's difficulty of now, if Redis knows it.
+    pub(crate) async fn network_difficulty(&self) -> Option<f64> {
+        let known = redis::cmd("GET").arg("network:difficulty").to_owned();
+        let known: Option<String> = known.query_async(&mut self.asking.clone()).await.ok()?;
+        difficulty(known)
     }
 
     /// Where a user stands; see [`Self::standings`].
@@ -166,8 +178,7 @@ impl Ranking {
         let answers: Vec<Value> = pipe.query_async(&mut self.asking.clone()).await?;
         let mut answers = answers.into_iter();
         let network: Option<String> = next(&mut answers)?;
-        let network_difficulty =
-            network.and_then(|text| text.parse().ok()).filter(|number: &f64| *number > 0.0);
+        let network_difficulty = difficulty(network);
         let (mut standings, mut forgotten) = (vec![Standing::default(); asked.len()], BTreeSet::new());
         for (week, users) in weeks {
             let (members, scores): (i64, Vec<Option<f64>>) = (next(&mut answers)?, next(&mut answers)?);

@@ -381,7 +381,13 @@ pub async fn backlog(redis: &mut impl ConnectionLike) -> RedisResult<Backlog> {
     let replies: Vec<RedisResult<Value>> = pipeline.query_async(redis).await?;
     let mut backlog = Backlog::default();
     for pair in replies.chunks(2) {
-        let [Ok(stream), Ok(groups)] = pair else { continue };
+        let (stream, groups) = match pair {
+            [Ok(stream), Ok(groups)] => (stream, groups),
+            [Err(error), _] | [_, Err(error)] if error.detail() != Some("no such key") => {
+                return Err(error.clone());
+            }
+            _ => continue,
+        };
         let behind = behind(stream.clone(), groups.clone());
         backlog.total += behind;
         backlog.longest = backlog.longest.max(behind);

@@ -241,12 +241,16 @@ async fn load(
 /// A week before the current one, with the place of now and the difficulty of now where they are needed.
 async fn past(games: &Games, user: UserId, week: IsoWeek) -> Result<Option<(WeekRow, Standing)>, ApiError> {
     let Some(row) = store::past_week(&games.pool, user, week.monday()).await? else { return Ok(None) };
-    // A draw knows where the user stands; the difficulty of now is Redis's, else the newest row.
-    if row.is_completed() && row.network_difficulty.is_some() {
-        return Ok(Some((row, Standing::default())));
-    }
-    let best = row.live().best.unwrap_or(0.0);
-    let mut standing = games.ranking.standing(&games.pool, (week, user, best)).await;
+    // A draw knows where the user stands.
+    let mut standing = if !row.is_completed() {
+        games.ranking.standing(&games.pool, (week, user, row.live().best.unwrap_or(0.0))).await
+    } else if row.network_difficulty.is_none() {
+        let network_difficulty = games.ranking.network_difficulty().await;
+        Standing { network_difficulty, ..Standing::default() }
+    } else {
+        Standing::default()
+    };
+    // The difficulty of now is Redis's, else the newest row.
     if row.network_difficulty.is_none() && standing.network_difficulty.is_none() {
         standing.network_difficulty = store::network_difficulty(&games.pool).await?;
     }
