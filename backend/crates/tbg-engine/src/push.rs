@@ -103,7 +103,7 @@ impl Publisher {
             for push in chosen {
                 match push.target {
                     Target::Channel(channel) => {
-                        pipe.publish(channel, (push.body)().to_string()).ignore();
+                        pipe.publish(channel, (push.body)().to_string());
                     }
                     Target::Live(event, user) => {
                         live::add(&mut pipe, &LiveMessage::global_kept_for(event, user, (push.body)()));
@@ -113,8 +113,8 @@ impl Publisher {
             pipe
         });
         let Ok(pipe) = making.await else { return 0 };
-        match live::run(redis, &pipe).await {
-            Ok(()) => count,
+        match live::run(redis, pipe).await {
+            Ok(published) => published.into_iter().filter(|done| *done).count(),
             Err(error) => {
                 tracing::debug!(%error, "pushes were not published");
                 0

@@ -123,3 +123,33 @@ async fn old_clients_do_not_notice() {
     let message = json!({ "channel": "gamification", "data": { "type": "badge_earned", "badge_slug": "a" } });
     assert_eq!(socket.until_pong().await, [message]);
 }
+
+#[tokio::test]
+async fn each_is_published_once_whatever_redis_knows_or_keeps() {
+    let app = App::new().await;
+    let person = app.miner(1).await;
+    let replica = app.serve().await;
+    let mut socket = replica.open(&person.access).await;
+    socket.subscribe("gamification").await;
+    let personal = |event, data| LiveMessage::personal(event, UserId(person.id), data);
+    let both = [
+        personal(LiveEvent::XpGained, json!({ "amount": 5 })),
+        personal(LiveEvent::BadgeEarned, json!({ "badge_slug": "a" })),
+    ];
+    let types = |messages: Vec<serde_json::Value>| -> Vec<String> {
+        messages.iter().map(|message| message["data"]["type"].as_str().unwrap().to_owned()).collect()
+    };
+
+    // This Redis is new and knows no script.
+    app.bus.publish(&both).await;
+    assert_eq!(types(socket.until_pong().await), ["xp_gained", "badge_earned"]);
+
+    // A full one publishes and keeps nothing: who publishes tells its own sockets what was not published.
+    let mut local = app.bus.local();
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("maxmemory").arg(1).query_async::<()>(&mut app.redis.manager()).await.unwrap();
+    app.bus.publish(&both).await;
+    assert_eq!(types(socket.until_pong().await), ["xp_gained"]);
+    assert_eq!(local.try_recv().unwrap().event, LiveEvent::BadgeEarned);
+    assert!(local.try_recv().is_err());
+}
