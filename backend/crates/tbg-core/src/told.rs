@@ -18,8 +18,10 @@ const GONE_AFTER: TimeDelta = TimeDelta::seconds(30);
 const FORGOTTEN_AFTER: TimeDelta = TimeDelta::hours(1);
 
 static SOCKETS: AtomicI64 = AtomicI64::new(0);
-/// Bits of the seconds; NaN until a batch was committed.
+/// Bits of the seconds; NaN until a batch was applied, or nothing waited for a minute.
 static INGEST_LAG: AtomicU64 = AtomicU64::new(f64::NAN.to_bits());
+/// Batches that had a lag.
+static INGEST_LAGS: AtomicU64 = AtomicU64::new(0);
 /// Unix seconds; 0 until a batch was committed.
 static LAST_COMMIT: AtomicI64 = AtomicI64::new(0);
 /// Unix seconds; 0 until one is known.
@@ -30,9 +32,21 @@ pub fn sockets(count: usize) {
     SOCKETS.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
 }
 
-/// Seconds from the oldest event of the last batch to its commit.
+/// Seconds from the oldest event of the last batch that applied one to its commit.
 pub fn ingest_lag(seconds: f64) {
     INGEST_LAG.store(seconds.to_bits(), Ordering::Relaxed);
+    INGEST_LAGS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often [`ingest_lag`] was told.
+#[must_use]
+pub fn ingest_lags() -> u64 {
+    INGEST_LAGS.load(Ordering::Relaxed)
+}
+
+/// Nothing comes and nothing waits: the lag of the last batch is over.
+pub fn ingest_caught_up() {
+    INGEST_LAG.store(0.0_f64.to_bits(), Ordering::Relaxed);
 }
 
 /// When ingest last committed a batch.
@@ -63,7 +77,7 @@ pub struct Told {
     pub at: DateTime<Utc>,
     /// Its open sockets.
     pub sockets: i64,
-    /// None until it has committed a batch.
+    /// None until it has applied a batch, or has found nothing waiting for a minute.
     pub ingest_lag_seconds: Option<f64>,
     /// When that was.
     #[serde(default)]
@@ -92,7 +106,7 @@ impl Told {
 pub struct Known {
     /// Open sockets.
     pub sockets: i64,
-    /// The greatest lag of an ingest process; none while no such process is known that has committed a batch.
+    /// The greatest lag of an ingest process; none while no such process is known that knows its own.
     pub ingest_lag_seconds: Option<f64>,
     /// The newest commit of one.
     pub ingest_committed_at: Option<DateTime<Utc>>,

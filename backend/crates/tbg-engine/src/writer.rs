@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use chrono::TimeDelta;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tbg_core::redis::{DedicatedGuard, Redis};
@@ -39,8 +38,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const RECOVERY_PROBE: Duration = Duration::from_secs(1);
 /// How often the backlog is measured.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
-/// So long after the last batch, with nothing that waits, ingest has caught up.
-const CAUGHT_UP: TimeDelta = TimeDelta::minutes(1);
+/// When nothing waited and no batch had a lag for so long, ingest has caught up.
+const CAUGHT_UP: Duration = Duration::from_secs(60);
 /// Deliveries after which an entry that cannot be applied becomes a dead letter.
 const MAX_DELIVERIES: i32 = 5;
 
@@ -85,18 +84,16 @@ impl Writer {
     /// Says how much waits, whatever the writer does or cannot do: a stall is what nobody else would tell.
     async fn measure_backlog(&self) {
         let mut tick = tokio::time::interval(BACKLOG_EVERY);
+        let mut quiet = Quiet::new(Instant::now());
         loop {
             tick.tick().await;
             let mut redis = self.manager.clone();
             let asked = tokio::time::timeout(BACKLOG_EVERY, streams::backlog(&mut redis)).await;
             let Ok(Ok(backlog)) = asked else { continue };
             metrics::gauge!(names::INGEST_STREAM_PENDING).set(backlog.total as f64);
-            let now = self.clock.now();
-            let is_quiet = told::ingest_committed_at().is_none_or(|at| now - at >= CAUGHT_UP);
-            if backlog.total == 0 && is_quiet {
-                // Nothing comes and nothing waits: the lag of the last batch is over.
+            if quiet.is_over(backlog.total, told::ingest_lags(), Instant::now()) {
                 metrics::gauge!(names::INGEST_LAG_SECONDS).set(0.0);
-                told::ingest_lag(0.0);
+                told::ingest_caught_up();
             }
         }
     }
@@ -362,5 +359,46 @@ impl Sorted {
         }
         sorted.ids.extend(letter_ids);
         sorted
+    }
+}
+
+/// Since when nothing waits and nothing is applied.
+struct Quiet {
+    since: Instant,
+    lags: u64,
+}
+
+impl Quiet {
+    /// Nothing is known yet: a minute begins.
+    fn new(now: Instant) -> Self {
+        Self { since: now, lags: told::ingest_lags() }
+    }
+
+    /// Whether the last lag is over: `waiting` entries now, and `lags` so far. By the clock of the process, which
+    /// nobody sets back.
+    fn is_over(&mut self, waiting: usize, lags: u64, now: Instant) -> bool {
+        if waiting > 0 || lags != self.lags {
+            *self = Self { since: now, lags };
+        }
+        now - self.since >= CAUGHT_UP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_is_over_after_a_minute_in_which_nothing_waits_and_none_is_new() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut quiet = Quiet { since: start, lags: 7 };
+
+        assert!(!quiet.is_over(0, 7, after(59)), "a process that has just begun knows nothing");
+        assert!(quiet.is_over(0, 7, after(60)));
+        assert!(!quiet.is_over(0, 8, after(61)), "a batch was applied");
+        assert!(!quiet.is_over(1, 8, after(100)), "something waits");
+        assert!(!quiet.is_over(0, 8, after(159)));
+        assert!(quiet.is_over(0, 8, after(160)));
     }
 }
