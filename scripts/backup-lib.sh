@@ -82,7 +82,7 @@ succeeded() {
     mv "$1/status/.$2.partial" "$1/status/$2.timestamp"
 }
 
-# add_sums DIR FILE…: the checksums of DIR, without files that are gone and with these.
+# add_sums DIR FILE…: the checksums of DIR, without files that are gone and with these. Not for WAL.
 add_sums() {
     local dir=$1 sum name
     shift
@@ -90,11 +90,33 @@ add_sums() {
         [ ! -e "$dir/SHA256SUMS" ] || while read -r sum name; do
             [[ " $* " == *" $name "* || ! -e $dir/$name ]] || printf '%s  %s\n' "$sum" "$name"
         done <"$dir/SHA256SUMS"
-        [ $# -eq 0 ] || (cd "$dir" && sha256sum -- "$@")
+        (cd "$dir" && sha256sum -- "$@")
     } >"$dir/.SHA256SUMS.partial"
     sync "$dir/.SHA256SUMS.partial"
     mv "$dir/.SHA256SUMS.partial" "$dir/SHA256SUMS"
     sync "$dir"
+}
+
+# rewrite_sums WAL CONDITION NAME [FILE]: the checksums of WAL for which awk finds the condition true (of $2, a name,
+# and `name`), and that of FILE. Whole or not at all: a line that a full disk cut off would be glued to the next, and a
+# list that cannot be read must not be taken for an empty one.
+rewrite_sums() {
+    local wal=$1 sums=$1/SHA256SUMS part=$1/.SHA256SUMS.partial
+    : >"$part"
+    [ ! -e "$sums" ] ||
+        awk -v name="$3" "NF == 2 && length(\$1) == 64 && \$1 !~ /[^0-9a-f]/ && ($2)" "$sums" >>"$part" ||
+        die "$sums cannot be read" "give it to the user who archives, or look at the disk"
+    [ -z "${4:-}" ] || (cd "$wal" && sha256sum -- "$4") >>"$part"
+    sync "$part"
+    mv "$part" "$sums"
+}
+
+# Names look like numbers to awk, too large ones to be told apart: "" makes texts of them.
+# forget_sums WAL FIRST: without the checksums of pieces before FIRST, which pg_archivecleanup removes. A piece that is
+# gone and should not be keeps its own: that is how its loss is seen. As there, the timeline does not count.
+forget_sums() {
+    rewrite_sums "$1" '$2 !~ /^[0-9A-F]+([.]partial)?$/ || substr($2, 9, 16) "" >= substr(name, 9, 16) ""' "$2"
+    sync "$1"
 }
 
 # Prints the pieces of WAL that are missing between the first and the last of each timeline.

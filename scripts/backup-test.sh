@@ -155,17 +155,30 @@ as_server "$bin/pg_ctl" -D "$pg/latest" -m immediate stop >>"$dir/log"
 wal=$(basename "$(find "$backups/wal" -name '0*' -size +1M | sort | tail -n 1)")
 check "WAL: the same piece again is a success" 0 "$(status backup wal-archive "$backups/wal/$wal" "$wal" "$backups")"
 last=$(find "$backups/wal" -maxdepth 1 -regextype posix-extended -regex '.*/[0-9A-F]{24}' -printf '%f\n' | sort | tail -n 2)
-for fault in damaged missing; do
+for fault in damaged missing lost; do
     as_server cp -a "$backups/wal" "$pg/wal-$fault"
 done
 as_server dd if=/dev/urandom of="$pg/wal-damaged/${last#*$'\n'}" bs=1 seek=99 count=9 conv=notrunc status=none
 as_server rm "$pg/wal-missing/${last%$'\n'*}"
 as_server sed -i "/${last%$'\n'*}/d" "$pg/wal-missing/SHA256SUMS"
+as_server rm "$pg/wal-lost/${last#*$'\n'}"
 to_damaged=(pitr --base "$first_base" --to latest --data-dir "$pg/damaged" --wal)
-check "all that was archived: a damaged and a missing piece are refused" "refused refused" \
-    "$(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-damaged") $(refused "a piece is missing before ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-missing")"
+check "all that was archived: a damaged piece, one missing and the last one lost are refused" "refused refused refused" \
+    "$(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-damaged") $(refused "a piece is missing before ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-missing") $(refused "is damaged: ${last#*$'\n'}" restore "${to_damaged[@]}" "$pg/wal-lost")"
 check "WAL: another piece of the same name is refused" refused \
     "$(refused "other content" backup wal-archive "$pg/scripts/backup.sh" "$wal" "$backups")"
+# A folder of its own, in which pieces are any files.
+spare=$pg/spare a=0000000100000000000000A1 b=0000000100000000000000A2
+as_server mkdir "$spare"
+codes=$(status backup wal-archive "$pg/scripts/backup.sh" $a "$spare")
+as_server mv "$spare/wal/$a" "$spare/away"
+codes+=" $(status backup wal-archive "$pg/scripts/backup-lib.sh" $b "$spare")"
+check "WAL: the checksum of a piece that is lost stays" "0 0 1" "$codes $(grep -c $a "$spare/wal/SHA256SUMS")"
+codes=$(status backup wal-archive "$pg/scripts/backup-lib.sh" $a "$spare")
+check "WAL: another piece in place of one moved away has its own" "0 0" "$codes $(status backup verify "$spare")"
+as_server chmod 0 "$spare/wal/SHA256SUMS"
+check "WAL: a list of checksums that cannot be read is no empty one" refused \
+    "$(refused "cannot be read" backup wal-archive "$pg/scripts/backup.sh" 0000000100000000000000A3 "$spare")"
 
 # --- a. dump and restore ------------------------------------------------------------------------------------
 say "waiting for a seal of the audit log (once a minute)"

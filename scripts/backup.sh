@@ -146,7 +146,7 @@ base() {
     all=("$to"/base-*/)
     if [ -d "$to/wal" ]; then
         "$bin/pg_archivecleanup" "$to/wal" "$(first_wal "${all[0]}")"
-        (exec 8>"$to/wal/.lock" && flock 8 && add_sums "$to/wal")
+        (exec 8>"$to/wal/.lock" && flock 8 && forget_sums "$to/wal" "$(first_wal "${all[0]}")")
     fi
     succeeded "$to" base
     say "done: $(du -sh "$to/$name" | cut -f1) in $SECONDS s"
@@ -173,7 +173,7 @@ verify_base() {
 wal_archive() {
     [ $# -eq 3 ] || die "wal-archive needs PATH NAME DIR" \
         "archive_command = '/path/to/backup.sh wal-archive %p %f /backups'"
-    local path=$1 name=$2 wal=$3/wal
+    local path=$1 name=$2 wal=$3/wal copied=
     [[ $name =~ ^[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)$ ]] ||
         die "$name is no name of WAL"
     prepare "$3"
@@ -186,13 +186,12 @@ wal_archive() {
         cp "$path" "$wal/.$name.partial"
         sync "$wal/.$name.partial"
         mv "$wal/.$name.partial" "$wal/$name"
+        copied=yes
     fi
     exec 8>"$wal/.lock" && flock 8
-    # Whole or not at all: a line that a full disk cut off would be glued to the next.
-    if ! grep -qsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS"; then
-        { grep -sx '[0-9a-f]\{64\}  .*' "$wal/SHA256SUMS" || true; (cd "$wal" && sha256sum -- "$name"); } >"$wal/.SHA256SUMS.partial"
-        sync "$wal/.SHA256SUMS.partial"
-        mv "$wal/.SHA256SUMS.partial" "$wal/SHA256SUMS"
+    # A piece that was moved away has left its checksum here: it is not that of the one that was copied now.
+    if [ -n "$copied" ] || ! grep -aqsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS"; then
+        rewrite_sums "$wal" '$2 "" != name ""' "$name" "$name"
     fi
     sync "$wal"
     succeeded "$3" wal
