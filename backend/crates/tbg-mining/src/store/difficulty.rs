@@ -43,7 +43,8 @@ pub(crate) struct Place {
     pub total: i64,
 }
 
-/// Where the user's best of a period stands.
+/// Where the user's best of a period stands. `IS NOT DISTINCT FROM` finds nothing in an index: the period and none are
+/// asked for apart.
 pub(crate) async fn place(
     conn: &mut PgConnection,
     user: UserId,
@@ -52,14 +53,20 @@ pub(crate) async fn place(
 ) -> Result<Option<Place>, sqlx::Error> {
     sqlx::query_as!(
         Place,
-        r#"SELECT mine.best_difficulty, mine.share_time, mine.worker_name,
-                  (SELECT count(*) FROM personal_bests b WHERE b.timeframe = $2
-                   AND b.period_key IS NOT DISTINCT FROM $3 AND b.best_difficulty > mine.best_difficulty) AS "above!",
-                  (SELECT count(*) FROM personal_bests b WHERE b.timeframe = $2
-                   AND b.period_key IS NOT DISTINCT FROM $3 AND b.best_difficulty < mine.best_difficulty) AS "below!",
-                  (SELECT count(*) FROM personal_bests b WHERE b.timeframe = $2
-                   AND b.period_key IS NOT DISTINCT FROM $3) AS "total!"
+        r#"WITH peers AS (
+               SELECT best_difficulty FROM personal_bests WHERE timeframe = $2 AND period_key = $3
+               UNION ALL
+               SELECT best_difficulty FROM personal_bests WHERE timeframe = $2 AND period_key IS NULL AND $3::TEXT IS NULL
+           )
+           SELECT mine.best_difficulty, mine.share_time, mine.worker_name,
+                  counts.above AS "above!", counts.below AS "below!", counts.total AS "total!"
            FROM personal_bests mine
+           CROSS JOIN LATERAL (
+               SELECT count(*) FILTER (WHERE peers.best_difficulty > mine.best_difficulty) AS above,
+                      count(*) FILTER (WHERE peers.best_difficulty < mine.best_difficulty) AS below,
+                      count(*) AS total
+               FROM peers
+           ) counts
            WHERE mine.user_id = $1 AND mine.timeframe = $2 AND mine.period_key IS NOT DISTINCT FROM $3"#,
         user.0,
         timeframe,
@@ -135,10 +142,15 @@ pub(crate) async fn refresh_percentiles(
     period: Option<&str>,
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!(
-        "UPDATE personal_bests b SET percentile = ranked.percentile
+        "WITH peers AS (
+             SELECT id, best_difficulty FROM personal_bests WHERE timeframe = $1 AND period_key = $2
+             UNION ALL
+             SELECT id, best_difficulty FROM personal_bests
+             WHERE timeframe = $1 AND period_key IS NULL AND $2::TEXT IS NULL
+         )
+         UPDATE personal_bests b SET percentile = ranked.percentile
          FROM (SELECT id, round((100.0 * (rank() OVER (ORDER BY best_difficulty) - 1)
-                                 / count(*) OVER ())::NUMERIC, 2)::FLOAT8 AS percentile
-               FROM personal_bests WHERE timeframe = $1 AND period_key IS NOT DISTINCT FROM $2) ranked
+                                 / count(*) OVER ())::NUMERIC, 2)::FLOAT8 AS percentile FROM peers) ranked
          WHERE b.id = ranked.id AND b.percentile IS DISTINCT FROM ranked.percentile",
         timeframe,
         period

@@ -18,19 +18,28 @@ pub(crate) async fn load_known(conn: &mut PgConnection, batch: &Batch) -> Result
     let users: Vec<i64> = batch.holders.values().map(|holder| holder.id.0).collect();
     let mut days: Vec<NaiveDate> = batch.events.iter().map(|event| event.pool.ts.date_naive()).collect();
     days.dedup();
-    let mut periods: Vec<String> = days
+    let mut periods: Vec<(&str, String)> = days
         .iter()
         .filter_map(|day| day.and_hms_opt(0, 0, 0))
-        .flat_map(|day| Timeframe::ALL.map(|frame| frame.period_key(day.and_utc())))
+        .flat_map(|day| Timeframe::ALL.map(|frame| Some((frame.as_str(), frame.period_key(day.and_utc())?))))
         .flatten()
         .collect();
     periods.sort_unstable();
     periods.dedup();
+    let (frames, periods): (Vec<&str>, Vec<String>) = periods.into_iter().unzip();
+    // Every part of the key is named, so that a row is found without the others of its user, who gets one more a week.
     for row in sqlx::query!(
-        r#"SELECT user_id, timeframe, period_key, best_difficulty, share_time, worker_name
+        r#"SELECT user_id AS "user_id!", timeframe AS "timeframe!", period_key, best_difficulty AS "best_difficulty!",
+                  share_time AS "share_time!", worker_name
            FROM unnest($1::BIGINT[]) AS asked (id)
-           JOIN personal_bests ON user_id = asked.id AND (timeframe = 'alltime' OR period_key = ANY($2))"#,
+           JOIN personal_bests ON user_id = asked.id AND timeframe = 'alltime' AND period_key IS NULL
+           UNION ALL
+           SELECT user_id, timeframe, period_key, best_difficulty, share_time, worker_name
+           FROM unnest($1::BIGINT[]) AS asked (id)
+           CROSS JOIN unnest($2::TEXT[], $3::TEXT[]) AS period (frame, key)
+           JOIN personal_bests ON user_id = asked.id AND timeframe = period.frame AND period_key = period.key"#,
         &users,
+        &frames as &[&str],
         &periods
     )
     .fetch_all(&mut *conn)

@@ -86,16 +86,18 @@ pub(crate) async fn newest_of(
     today: NaiveDate,
     at_most: i64,
 ) -> Result<Vec<(ShareRow, bool, bool)>, sqlx::Error> {
+    // The address is a value of its own, so that each partition is read in order of its index; a scalar question for
+    // the best, because EXISTS may be answered by reading everybody's.
     let rows = sqlx::query!(
         r#"SELECT s.id, s.time, s.worker_name, s.difficulty, s.share_diff, s.is_valid,
                   coalesce(s.is_block, FALSE) AS "is_block!",
-                  s.is_valid AND EXISTS (SELECT FROM personal_bests b WHERE b.user_id = u.id
-                                         AND b.share_time = s.time AND b.best_difficulty = s.share_diff) AS "is_best!",
+                  s.is_valid AND (SELECT b.id FROM personal_bests b
+                                  WHERE b.user_id = $1 AND b.share_time = s.time AND b.best_difficulty = s.share_diff
+                                  LIMIT 1) IS NOT NULL AS "is_best!",
                   coalesce(s.is_valid AND d.accepted_shares > 0 AND s.share_diff > d.avg_diff, FALSE) AS "is_above!"
-           FROM users u
-           JOIN shares s ON s.btc_address = u.btc_address
-           LEFT JOIN user_daily_stats d ON d.user_id = u.id AND d.day = $2
-           WHERE u.id = $1 AND u.deleted_at IS NULL
+           FROM shares s
+           LEFT JOIN user_daily_stats d ON d.user_id = $1 AND d.day = $2
+           WHERE s.btc_address = (SELECT btc_address FROM users WHERE id = $1 AND deleted_at IS NULL)
            ORDER BY s.time DESC, s.id DESC LIMIT $3"#,
         user.0,
         today,
