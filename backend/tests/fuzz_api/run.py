@@ -1,11 +1,11 @@
 """Fuzzes every documented operation of a running server, as nobody, as an administrator and as a user.
 
 Environment:
-  FUZZ_BASE_URL      where the server listens, such as http://127.0.0.1:8000
-  FUZZ_USER_TOKEN    access token of a user without rights
-  FUZZ_ADMIN_TOKEN   access token of an administrator
-  FUZZ_SPARE_TOKENS  optional: one token of a throwaway user for each operation of DESTRUCTIVE, with
-                     blanks between; the user's token serves for one more, and is used up by it
+  GAME_BASE_URL     where the server listens, such as http://127.0.0.1:8000
+  GAME_PEOPLE       a file with users without rights, one JSON object per line, of which `access` is the token:
+                    the first is the user of the run, one more is needed for each operation of DESTRUCTIVE
+                    (the first serves for the last of them, and is used up by it)
+  GAME_ADMIN_TOKEN  access token of an administrator
 
 Exit code: 0 clean, 1 failures, 2 the run could not be made.
 """
@@ -61,7 +61,7 @@ class Pass:
 def main():
     arguments = parse_arguments()
     try:
-        base_url = setting("FUZZ_BASE_URL").rstrip("/")
+        base_url = setting("GAME_BASE_URL").rstrip("/")
         document = fetch_document(base_url)
         passes = plan(document, arguments.only)
         reports = [run_pass(one, base_url, document, arguments) for one in passes]
@@ -86,6 +86,17 @@ def setting(name):
     if not value:
         raise CannotRun(f"{name} is not set")
     return value
+
+
+def tokens_of(people):
+    """The tokens of a file of people, at least one."""
+    try:
+        tokens = [json.loads(line)["access"] for line in Path(people).read_text().splitlines()]
+    except (OSError, ValueError, KeyError) as error:
+        raise CannotRun(f"GAME_PEOPLE ({people}) cannot be read: {error}") from error
+    if not tokens:
+        raise CannotRun(f"GAME_PEOPLE ({people}) holds nobody")
+    return tokens
 
 
 def fetch_document(base_url):
@@ -123,9 +134,10 @@ def plan(document, only):
     """The passes, those that use tokens up last."""
     every = operations_of(document)
     lasting = [operation for operation in every if operation not in DESTRUCTIVE]
-    user, admin = setting("FUZZ_USER_TOKEN"), setting("FUZZ_ADMIN_TOKEN")
+    user, *spare = tokens_of(setting("GAME_PEOPLE"))
+    admin = setting("GAME_ADMIN_TOKEN")
     passes = [Pass("anonymous", "", every), Pass("admin", admin, lasting), Pass("user", user, lasting)]
-    tokens = os.environ.get("FUZZ_SPARE_TOKENS", "").split() + [user]
+    tokens = spare + [user]
     for number, operation in enumerate(operation for operation in DESTRUCTIVE if operation in every):
         if number < len(tokens):
             passes.append(Pass(f"destructive-{number + 1}", tokens[number], [operation]))
@@ -184,7 +196,7 @@ def require_token(one, base_url, document, when):
     if status != 200:
         raise CannotRun(f"the token is not good {when} the pass {one.name}: {ME} answers {status}")
     if one.name == "admin" and not me.get("is_admin"):
-        raise CannotRun("FUZZ_ADMIN_TOKEN is not that of an administrator")
+        raise CannotRun("GAME_ADMIN_TOKEN is not that of an administrator")
 
 
 def summarise(document, reports):

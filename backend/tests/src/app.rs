@@ -161,6 +161,12 @@ impl App {
     /// The same with everything chosen.
     pub async fn with(now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
         let (db, redis) = tokio::join!(TestDb::new(), TestRedis::new());
+        Self::on(db, redis, now, network, limits)
+    }
+
+    /// The same on a database and a Redis that are there.
+    #[must_use]
+    pub fn on(db: TestDb, redis: TestRedis, now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
         let clock = MockClock::at(now);
         let wiring = Wiring { network, limits, ..Wiring::default() };
         let wired = Self::build(&db, &redis, &clock, wiring);

@@ -63,6 +63,36 @@ pub fn address_of(key: &Key) -> String {
     key.address(AddressType::P2wpkh, Network::Mainnet).expect("an address").as_str().to_owned()
 }
 
+/// The sign-in that answers a challenge.
+fn proof(key: &Key, challenge: &Value, claim: bool) -> Value {
+    let message = challenge["message"].as_str().expect("a message");
+    let signature = key.sign_bip322(message, AddressType::P2wpkh, Network::Mainnet).expect("a signature");
+    json!({
+        "btc_address": address_of(key), "signature": signature, "nonce": challenge["nonce"], "claim": claim,
+    })
+}
+
+/// The client address of the person with that number, as a proxy would tell it.
+#[must_use]
+pub fn client_address(number: u64) -> String {
+    format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255)
+}
+
+/// Signs in at a program that trusts its caller as a proxy: the wallet of that number, from an address of its own.
+///
+/// # Errors
+/// When the program does not answer or refuses.
+pub async fn sign_in(client: &reqwest::Client, base: &str, number: u64) -> anyhow::Result<Person> {
+    let key = wallet(number);
+    let ask = async |path: &str, body: &Value| -> anyhow::Result<Value> {
+        let request = client.post(format!("{base}/api/v1/auth/{path}")).json(body);
+        let answer = request.header("x-forwarded-for", client_address(number)).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    };
+    let challenge = ask("challenge", &json!({ "btc_address": address_of(&key) })).await?;
+    Ok(Person::of(&ask("verify", &proof(&key, &challenge, false)).await?))
+}
+
 impl App {
     /// A person with the wallet of that number, signed in.
     pub async fn miner(&self, number: u64) -> Person {
@@ -74,11 +104,7 @@ impl App {
         let address = address_of(key);
         let challenge =
             self.post("/api/v1/auth/challenge", None, json!({ "btc_address": address })).await.ok();
-        let message = challenge["message"].as_str().expect("a message");
-        let signature = key.sign_bip322(message, AddressType::P2wpkh, Network::Mainnet).expect("a signature");
-        let body = json!({
-            "btc_address": address, "signature": signature, "nonce": challenge["nonce"], "claim": claim,
-        });
+        let body = proof(key, &challenge, claim);
         self.post("/api/v1/auth/verify", None, body).await
     }
 

@@ -9,6 +9,10 @@
 mod style;
 
 use axum::Router;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::map_response;
+use axum::response::Response;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -38,6 +42,20 @@ pub(crate) fn page(document: OpenApi) -> Router<WebState> {
     let config = Config::default().validator_url("none").use_base_layout();
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", document).config(config))
         .merge(style::routes("/docs"))
+        .layer(map_response(async |mut response: Response| {
+            name_charset(response.headers_mut());
+            response
+        }))
+}
+
+/// Its files are embedded as UTF-8, and text must say so (ASVS V4.1.1).
+fn name_charset(headers: &mut HeaderMap) {
+    let plain = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if let Some(kind) = plain.filter(|kind| kind.starts_with("text/") && !kind.contains("charset"))
+        && let Ok(named) = format!("{kind}; charset=utf-8").parse()
+    {
+        headers.insert(CONTENT_TYPE, named);
+    }
 }
 
 fn front_page() -> OpenApi {

@@ -107,7 +107,7 @@ pub(crate) async fn version(State(probes): State<Probes>) -> Json<VersionReport>
 
 /// All metrics in the Prometheus text format; not in the OpenAPI document.
 pub(crate) async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+    let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (headers, probes.parts.metrics.render())
 }
 

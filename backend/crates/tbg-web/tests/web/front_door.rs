@@ -58,6 +58,7 @@ async fn every_answer_has_the_seven_security_headers_once() -> anyhow::Result<()
         let answer = ask(&service, method, path, &[]).await?;
         assert_eq!(answer.status, status, "{path}");
         for (name, value) in SECURITY_HEADERS {
+            // Their values stand in the suite's `security_headers`, asked of the real program.
             let values: Vec<_> = answer.headers.get_all(&name).iter().collect();
             assert_eq!(values, [value], "{method} {path} {name}");
         }

@@ -56,7 +56,7 @@ async fn requests_are_counted_by_template_and_strange_ones_add_no_series() -> an
     assert_eq!(get(&service, "/ws").await?.status, 200);
 
     let answer = get(&service, "/metrics").await?;
-    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let text = str::from_utf8(&answer.body)?;
     let mut counts: Vec<_> = text.lines().filter(|line| line.starts_with("http_requests_total{")).collect();
     counts.sort_unstable();

@@ -1,10 +1,11 @@
 //! Shutdown drains (design, section 5).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get as on_get;
+use axum::routing::{get as on_get, post as on_post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -66,6 +67,54 @@ async fn a_request_that_never_ends_does_not_hold_the_shutdown() -> anyhow::Resul
 
     shutdown.cancel();
 
+    server.await??;
+    Ok(())
+}
+
+/// V4.2.1: a request that two servers would cut differently reaches nobody a second time. Each ends with a request that
+/// would be smuggled past a proxy.
+#[tokio::test]
+async fn a_request_whose_length_is_in_doubt_brings_no_second_one() -> anyhow::Result<()> {
+    let smuggled = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&smuggled);
+    let router = Router::new()
+        .route("/", on_post(async |_: String| "read"))
+        .route("/smuggled", on_get(async move || seen.fetch_add(1, Ordering::Relaxed).to_string()));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(tbg_web::serve(listener, router, shutdown.clone(), Duration::ZERO));
+    let hidden = "GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n";
+    for doubt in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+        "content-length: 0\r\ncontent-length: 60\r\n\r\n",
+        "content-length: 0, 60\r\n\r\n",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: identity\r\n\r\n",
+        "content-length: +0\r\n\r\n",
+        "content-length: 0x0\r\n\r\n",
+        "content-length : 0\r\n\r\n",
+        "x: a\r\n content-length: 60\r\ncontent-length: 0\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n0x0\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(format!("POST / HTTP/1.1\r\nhost: test\r\n{doubt}{hidden}").as_bytes()).await?;
+        let mut answers = String::new();
+        // A server that goes on would answer at once; one that waits for more is ended by the time.
+        let _ = tokio::time::timeout(Duration::from_millis(300), client.read_to_string(&mut answers)).await;
+        assert!(answers.matches("HTTP/1.1").count() <= 1, "{doubt:?}: {answers}");
+    }
+    assert_eq!(smuggled.load(Ordering::Relaxed), 0);
+
+    let mut client = TcpStream::connect(address).await?;
+    client
+        .write_all(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n{hidden}").as_bytes())
+        .await?;
+    let mut answers = String::new();
+    let _ = tokio::time::timeout(Duration::from_millis(300), client.read_to_string(&mut answers)).await;
+    assert_eq!(smuggled.load(Ordering::Relaxed), 1, "two requests in order are two: {answers}");
+    shutdown.cancel();
     server.await??;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The audit log on a real database: its table, who may do what to it, its months, its writers (contract
 //! `production.md` §8, §20 examples 7 and 11).
 
+#[path = "audit_log/seals.rs"]
 mod seals;
+#[path = "audit_log/tampering.rs"]
 mod tampering;
 
 use serde_json::json;
