@@ -2,16 +2,15 @@
 SHELL := /bin/bash
 CARGO := cd backend && cargo
 WITH_SERVERS := target/debug/with-servers --
-# COMMAND $(KEPT): what a check prints is kept in backend/results/TARGET.txt as well. With $(KEEP) before it, so that its
-# failure stays one; tee ignores Ctrl-C, so that who stops can still say so.
-KEEP := mkdir -p backend/results && set -o pipefail &&
-KEPT = 2>&1 | tee -i "$(CURDIR)/backend/results/$@.txt"
+# $(KEEP) 'COMMAND': what a check prints is kept in backend/results/TARGET.txt, from where `make audit-report` takes it.
+KEEP = @scripts/keep.sh $@
 # Queries are checked against the committed offline data, except where those are made or checked.
 export SQLX_OFFLINE := true
 
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
 	bench-front-door bench-reads bench-instrumentation bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
-	panels observe observe-tools stack-test upgrade-test chaos races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools setup help
+	panels observe observe-tools stack-test upgrade-test chaos races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools \
+	pentest query-plans load loadtest-tools locust ws-stress standards python-audit audit-report setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -44,14 +43,10 @@ sqlx-check: setup  ## Check the offline data of the SQL queries
 	cd backend && $(WITH_SERVERS) sh -c 'cargo sqlx migrate run --source migrations && SQLX_OFFLINE=false cargo sqlx prepare --workspace --check -- --all-targets'
 
 sql-audit:  ## Look for SQL that is put together at run time or stands in the wrong place
-	$(KEEP) $(CARGO) run --quiet --locked -p tbg-sql-audit $(KEPT)
+	$(KEEP) '$(CARGO) run --quiet --locked -p tbg-sql-audit'
 
 deny:  ## Licences, sources and duplicates of dependencies; known vulnerabilities where their database can be fetched
-	$(CARGO) fetch --locked --quiet
-	cd backend && cargo deny --offline --config ../deny.toml check bans licenses sources
-	@cd backend && if timeout 60 cargo deny --config ../deny.toml fetch db; \
-	    then cargo deny --offline --config ../deny.toml check advisories; \
-	    else echo "NOT RUN: advisories. Their database cannot be fetched from here; run this where it can."; fi
+	$(KEEP) scripts/deny.sh
 
 bench-ingest: setup  ## Throughput and latency of the path of a share
 	$(CARGO) run --release --locked -p tbg-tests --bin bench-ingest -- $(ARGS)
@@ -91,11 +86,11 @@ bench-draw: setup  ## A weekly draw over a million entries (ARGS="--entries 1000
 
 alerts-check:  ## Check Prometheus' configuration and rules, and run the rule tests (installs promtool)
 	@scripts/setup.sh alerts
-	$(KEEP) scripts/alerts-check.sh $(KEPT)
+	$(KEEP) scripts/alerts-check.sh
 
 backup-test: setup  ## Dump, restore, point in time, Redis after a kill: done, compared and timed
 	$(CARGO) build --locked -p tbg
-	scripts/backup-test.sh backend/target/debug/tbg
+	$(KEEP) 'scripts/backup-test.sh backend/target/debug/tbg'
 
 dashboards:  ## Write the Grafana dashboards from their one source
 	python3 backend/monitoring/grafana/dashboards.py
@@ -111,11 +106,11 @@ dashboards-preview: observe-tools  ## Draw every panel's own query into backend/
 
 panels: observe-tools  ## Run every query of every panel against a Prometheus that watches a game: each returns data
 	$(CARGO) build --release --locked -p tbg
-	$(KEEP) python3 -u scripts/observe.py panels backend/target/release/tbg $(KEPT)
+	$(KEEP) 'python3 -u scripts/observe.py panels backend/target/release/tbg'
 
 observe: observe-tools  ## A game with Prometheus, Alertmanager, exporters and load; a failure, its alert, its end
 	$(CARGO) build --release --locked -p tbg
-	$(KEEP) python3 -u scripts/observe.py alerts backend/target/release/tbg $(KEPT)
+	$(KEEP) 'python3 -u scripts/observe.py alerts backend/target/release/tbg'
 
 observe-tools: setup
 	@scripts/setup.sh observe
@@ -128,16 +123,16 @@ upgrade-test: setup  ## The previous release on the new schema, then replaced un
 	[ -d backend/target/previous ] || { git worktree prune && git worktree add --detach backend/target/previous $(PREVIOUS); }
 	git -C backend/target/previous checkout --quiet --detach $(PREVIOUS)
 	cd backend/target/previous/backend && CARGO_TARGET_DIR=../../previous-build cargo build --locked -p tbg
-	scripts/upgrade-test.sh backend/target/previous-build/debug/tbg backend/target/debug/tbg
+	$(KEEP) 'scripts/upgrade-test.sh backend/target/previous-build/debug/tbg backend/target/debug/tbg'
 
 chaos: setup  ## Everything that can break, broken: what was seen, how soon it was over, what was lost (ARGS="--only NAME")
 	$(CARGO) build --release --locked -p tbg
 	@scripts/setup.sh chaos
-	scripts/chaos.py backend/target/release/tbg $(ARGS)
+	$(KEEP) 'scripts/chaos.py backend/target/release/tbg $(ARGS)'
 
 stack-test: setup  ## Deploy the production stack with images made of Debian packages, update it under load, kill a replica
 	$(CARGO) build --release --locked -p tbg
-	scripts/stack-test.sh --binary backend/target/release/tbg
+	$(KEEP) 'scripts/stack-test.sh --binary backend/target/release/tbg'
 
 docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs chromium)
 	$(CARGO) build --release --locked -p tbg
@@ -147,12 +142,12 @@ docs-check: setup  ## Open /docs in a browser: no violation of its policy (needs
 races: setup  ## Refresh, challenge, lockout and key limits under parallel attack (ARGS="--rounds 1000")
 	$(CARGO) build --release --locked -p tbg-tests --bin races
 	$(CARGO) build --locked -p tbg-local
-	$(KEEP) cd backend && $(WITH_SERVERS) target/release/races $(ARGS) $(KEPT)
+	$(KEEP) 'cd backend && $(WITH_SERVERS) target/release/races $(ARGS)'
 
 rate-loops: setup  ## The three loops of the specification, with the limits of production
 	$(CARGO) build --release --locked -p tbg
 	$(CARGO) build --locked -p tbg-local
-	$(KEEP) cd backend && $(WITH_SERVERS) ../scripts/rate-loops.sh target/release/tbg $(KEPT)
+	$(KEEP) 'cd backend && $(WITH_SERVERS) ../scripts/rate-loops.sh target/release/tbg'
 
 FUZZ_TARGETS := address body cursor envelope signature
 MINUTES ?= 10
@@ -171,12 +166,60 @@ fuzz-all: fuzz-tools  ## Fuzz every decoder, two at a time (MINUTES=10 each)
 	@mkdir -p backend/target/fuzz
 	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c '$(MAKE) --no-print-directory fuzz TARGET={} MINUTES=$(MINUTES) >backend/target/fuzz/{}.log 2>&1; rc=$$?; tail -n 3 backend/target/fuzz/{}.log; exit $$rc'
 
+UNLIMITED := $(foreach tier,UNAUTH USER AUTH,--set TBG_RATE_LIMIT_$(tier)_PER_MIN=100000)
+
 fuzz-api: setup  ## Fuzz every operation of the API as nobody, user and administrator
 	@scripts/setup.sh python
 	@[ -x backend/target/fuzz-api/venv/bin/pip ] || python3 -m venv --clear backend/target/fuzz-api/venv
 	backend/target/fuzz-api/venv/bin/pip install -q -r backend/tests/fuzz_api/requirements.txt
 	$(CARGO) build --locked -p tbg -p tbg-local -p tbg-tests
-	cd backend && $(WITH_SERVERS) target/debug/fuzz-api target/fuzz-api/venv/bin/python tests/fuzz_api/run.py --report-dir target/fuzz-api/report $(ARGS)
+	cd backend && $(WITH_SERVERS) target/debug/with-game $(UNLIMITED) -- \
+	    target/fuzz-api/venv/bin/python tests/fuzz_api/run.py --report-dir target/fuzz-api/report $(ARGS)
+
+pentest: setup  ## The penetration checklist on the running program: injection, tokens, origins, traversal, leaks
+	@scripts/setup.sh pentest
+	$(CARGO) build --locked -p tbg -p tbg-local -p tbg-tests
+	$(KEEP) 'cd backend && $(WITH_SERVERS) target/debug/pentest $(ARGS)'
+
+query-plans: setup  ## The program's hot statements on a million events, and their plans: backend/docs/QUERY_PLANS.md
+	$(CARGO) build --release --locked -p tbg-tests --bin query-plans
+	$(KEEP) 'cd backend && target/release/query-plans $(ARGS)'
+
+load: setup  ## 5,000 requests a second of 3,000 players, latency from the intended start (ARGS="--seconds 60")
+	$(CARGO) build --release --locked -p tbg -p tbg-tests
+	$(CARGO) build --locked -p tbg-local
+	$(KEEP) 'cd backend && $(WITH_SERVERS) target/release/load $(ARGS)'
+
+LOADTEST := target/loadtest/venv/bin
+PEOPLE ?= 1000
+FOR ?= 30m
+
+loadtest-tools: setup
+	@scripts/setup.sh python
+	@[ -x backend/$(LOADTEST)/pip ] || python3 -m venv --clear backend/target/loadtest/venv
+	backend/$(LOADTEST)/pip install -q -r backend/tests/loadtest/requirements.txt
+	$(CARGO) build --release --locked -p tbg -p tbg-tests
+	$(CARGO) build --locked -p tbg-local
+
+locust: loadtest-tools  ## 1,000 players who wait half a second to two between requests, for 30 minutes (FOR=2m PEOPLE=200)
+	$(KEEP) 'cd backend && PYTHONDONTWRITEBYTECODE=1 $(WITH_SERVERS) target/release/with-game --people $(PEOPLE) -- \
+	    $(LOADTEST)/locust -f tests/loadtest/locustfile.py --headless --only-summary -u $(PEOPLE) -r 50 -t $(FOR) \
+	    --csv target/loadtest/locust --html target/loadtest/locust.html'
+
+ws-stress: loadtest-tools  ## 100 sockets of 20 players for five minutes: all stay open, each message comes once
+	$(KEEP) 'cd backend && PYTHONDONTWRITEBYTECODE=1 $(WITH_SERVERS) target/release/with-game --people 20 -- \
+	    $(LOADTEST)/python -u tests/loadtest/ws_stress_test.py $(ARGS)'
+
+standards: setup  ## The tests that prove the rows of the security standards (backend/tests/standards.toml)
+	$(CARGO) build --locked -p tbg -p tbg-local
+	$(KEEP) 'cd backend && $(WITH_SERVERS) python3 ../scripts/audit_report.py tests'
+
+python-audit:  ## Known vulnerabilities in the Python packages of load tests and tools, where their database can be reached
+	@scripts/setup.sh python
+	$(KEEP) scripts/python-audit.sh
+
+audit-report:  ## Write backend/SECURITY_AUDIT.md from the results of the checks (ARGS="--check": it is up to date)
+	python3 scripts/audit_report.py report $(ARGS)
 
 sim: setup  ## The game from seeds: late events, crashes, two replicas (ARGS="--seed 7 --seeds 1")
 	$(CARGO) build --release --locked -p tbg-tests --bin sim

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the game needs and a bare Debian or Ubuntu lacks: PostgreSQL, Redis, a C toolchain.
 # Does nothing, and needs no root, when everything is there.
-# Usage: scripts/setup.sh [python|observe|chaos|backup|alerts]   also, for one purpose:
+# Usage: scripts/setup.sh [python|observe|chaos|backup|alerts|pentest]   also, for one purpose:
 #   python    Python's virtual environments, for `make fuzz-api`
 #   observe   those, Prometheus, Alertmanager and the exporters
 #   chaos     Python, and a library that moves the clock
 #   backup    the tools of a small image, for `make backup-test`
 #   alerts    promtool and amtool, and nothing else
+#   pentest   sqlmap, for `make pentest`
 set -euo pipefail
 
 have_postgres() {
@@ -47,7 +48,8 @@ case ${1:-} in
         # What Debian recommends are servers.
         options+=(--no-install-recommends)
         ;;
-    *) echo "usage: $0 [python|observe|chaos|backup|alerts]" >&2 && exit 2 ;;
+    pentest) need_game && need sqlmap sqlmap ;;
+    *) echo "usage: $0 [python|observe|chaos|backup|alerts|pentest]" >&2 && exit 2 ;;
 esac
 [ ${#packages[@]} -eq 0 ] && exit 0
 

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs a check and keeps what it prints in backend/results/NAME.txt: before it, what was checked where and when;
+# after it, how it ended. `make audit-report` reads these files.
+# Usage: scripts/keep.sh NAME 'SHELL COMMAND'
+set -uo pipefail
+cd "$(dirname "$0")/.."
+name=$1 command=$2 file=backend/results/$1.txt
+mkdir -p backend/results
+
+commit=$(git log -1 --format=%h 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit and changes"
+model=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
+memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
+{
+    echo "# commit: $commit"
+    echo "# date: $(date -u +%Y-%m-%dT%H:%MZ)"
+    echo "# machine: $(nproc) x ${model:-unknown processor}, $memory, $(uname -s) $(uname -m)"
+} >"$file"
+started=$SECONDS
+# tee ignores Ctrl-C, so that who is stopped can still say so.
+bash -o pipefail -c "$command" 2>&1 | tee -ia "$file"
+code=${PIPESTATUS[0]}
+echo "# exit: $code after $((SECONDS - started)) s" >>"$file"
+exit "$code"
