@@ -10,7 +10,7 @@ export SQLX_OFFLINE := true
 .PHONY: run test fmt lint sqlx sqlx-check sql-audit deny bench-ingest bench-serve bench-limiter \
 	bench-front-door bench-reads bench-instrumentation bench-sockets bench-draw sim alerts-check backup-test dashboards dashboards-check dashboards-preview \
 	panels observe observe-tools stack-test upgrade-test chaos races rate-loops crash docs-check fuzz fuzz-all fuzz-api fuzz-tools \
-	pentest query-plans load loadtest-tools locust ws-stress standards python-audit audit-report setup help
+	pentest query-plans load loadtest-tools locust ws-stress standards python-audit sbom audit-report setup help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -217,6 +217,9 @@ standards: setup  ## The tests that prove the rows of the security standards (ba
 python-audit:  ## Known vulnerabilities in the Python packages of load tests and tools, where their database can be reached
 	@scripts/setup.sh python
 	$(KEEP) scripts/python-audit.sh
+
+sbom:  ## The list of what is linked into the program, as the image carries it: backend/results/sbom.json
+	$(KEEP) scripts/sbom.sh
 
 audit-report:  ## Write backend/SECURITY_AUDIT.md from the results of the checks (ARGS="--check": it is up to date)
 	python3 scripts/audit_report.py report $(ARGS)

@@ -33,7 +33,8 @@ async fn every_status_has_the_seven_once() {
     let limits = [("TBG_RATE_LIMIT_AUTH_PER_MIN", "5"), ("TBG_RATE_LIMIT_UNAUTH_PER_MIN", "100")];
     let program = Program::start(&db, &redis, "api", &limits).await;
     program.wait_for("/health", 200).await;
-    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    // A connection of its own for each: after a refused body it is closed.
+    let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let user = db.user(&address_of(&wallet(1))).await;
     let token = sign(&claims(user, now()));
     let ask = |method: Method, path: &str| client.request(method, format!("{}{path}", program.base));

@@ -4,6 +4,8 @@
 //! a client that sends its head too slowly, or too large a one, loses its connection. Design: section 5,
 //! "SIGTERM drains"; contract: `production.md` §4.
 
+mod refusals;
+
 use std::io;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
+use self::refusals::Refusals;
 use crate::client::Peer;
 
 /// How long a request's head may take to arrive.
@@ -79,8 +82,8 @@ fn spawn(
     let builder = builder.clone();
     let watcher = connections.watcher();
     tokio::spawn(async move {
-        let served =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        let stream = TokioIo::new(Refusals::new(stream));
+        let served = builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
         // What a client does to its own connection is no news.
         let _ = watcher.watch(served.into_owned()).await;
     });

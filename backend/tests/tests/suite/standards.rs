@@ -88,6 +88,29 @@ async fn every_answer_names_its_type_and_sets_no_cookie() {
     }
 }
 
+/// V14.3.2: whoever was let in is told things that no cache may keep.
+#[tokio::test]
+async fn answers_about_a_person_are_not_stored() {
+    let app = App::new().await;
+    let admin = app.admin(1).await;
+    let document = app.get("/openapi.json", None).await.ok();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let class = item["get"]["x-auth-class"].as_str().unwrap_or_default();
+        if path.contains('{') || !["user", "session", "admin"].contains(&class) {
+            continue;
+        }
+        let answer = app.get(path, Some(&admin.access)).await;
+        assert!(
+            answer.header("cache-control").contains("no-store"),
+            "{path}: {}",
+            answer.header("cache-control")
+        );
+        asked += 1;
+    }
+    assert!(asked > 40, "{asked}");
+}
+
 /// V16.3.4, V16.5.1: a fault is told to the log with its cause, and to the client without.
 #[tokio::test]
 async fn a_fault_is_logged_once_with_its_cause_and_answered_without_it() {

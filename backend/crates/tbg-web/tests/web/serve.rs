@@ -118,3 +118,43 @@ async fn a_request_whose_length_is_in_doubt_brings_no_second_one() -> anyhow::Re
     server.await??;
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_in_the_one_shape() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let shutdown = CancellationToken::new();
+    let router = Router::new().route("/", on_get(async || "read"));
+    let server = tokio::spawn(tbg_web::serve(listener, router, shutdown.clone(), Duration::ZERO));
+    for request in [
+        "GET /\0 HTTP/1.1\r\nhost: test\r\n\r\n",
+        "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+        "G(T / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await?;
+
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert_eq!(head.matches("date: ").count(), 1, "{head}");
+        for (name, value) in tbg_web::SECURITY_HEADERS {
+            assert_eq!(head.matches(&format!("\r\n{name}: {}", value)).count(), 1, "{name}: {head}");
+        }
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body)?;
+        assert_eq!(
+            (&body["detail"], &body["code"]),
+            (&"Bad request".into(), &"VALIDATION_ERROR".into()),
+            "as the proxy says"
+        );
+        assert!(
+            head.contains(&format!("x-request-id: {}", body["request_id"].as_str().expect("an id"))),
+            "{head}"
+        );
+    }
+    shutdown.cancel();
+    server.await??;
+    Ok(())
+}
