@@ -8,7 +8,10 @@ name=$1 command=$2 file=backend/results/$1.txt
 mkdir -p backend/results
 
 commit=$(git log -1 --format=%h 2>/dev/null || echo unknown)
-[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit and changes"
+# What the checks themselves write is no change of what is checked.
+changed=$(git status --porcelain --untracked-files=no -- . ':!backend/results' ':!backend/SECURITY_AUDIT.md' \
+    ':!backend/docs/QUERY_PLANS.md' 2>/dev/null)
+[ -z "$changed" ] || commit="$commit and changes"
 model=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
 memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
 {
