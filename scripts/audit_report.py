@@ -95,9 +95,10 @@ def collect(digest):
             continue
         lines = path.read_text(errors="replace").splitlines()
         about = dict(line[2:].split(": ", 1) for line in lines if re.match(r"# (commit|date|machine|exit): ", line))
-        if set(about) != {"commit", "date", "machine", "exit"}:
-            # Not of keep.sh, or still running.
-            continue
+        if not {"commit", "date", "machine"} <= about.keys():
+            sys.exit(f"audit-report: {path} is not of scripts/keep.sh: remove it, and run make {name} again")
+        about.setdefault("exit", "did not end")
+        about["with"] = [line.removeprefix("# with: ") for line in lines if line.startswith("# with: ")]
         body = [line.rstrip() for line in lines if not line.startswith("# ")]
         about["lines"] = [line for line in body if re.search(shown, line)]
         about["not_run"] = [line for line in body if line.startswith("NOT RUN")]
@@ -113,7 +114,7 @@ def outcome(digest, name):
         return "NOT RUN"
     if not result["exit"].startswith("0 "):
         return "FAIL"
-    return "PARTLY" if result["not_run"] else "PASS"
+    return "PARTLY" if result["not_run"] or result["with"] or "changes" in result["commit"] else "PASS"
 
 
 # --- tests ------------------------------------------------------------------------------------------------
@@ -167,11 +168,18 @@ def run_tests(standards):
 
 def verdict(digest, standards):
     """GO, or NO GO with the reasons."""
-    reasons = [f"{title} (`make {name}`): {outcome(digest, name)}" + "".join(f". {line}" for line in digest.get(name, {}).get("not_run", []))
+    reasons = [f"{title} (`make {name}`): {outcome(digest, name)}" + "".join(f". {line}" for line in remarks(digest.get(name, {})))
                for name, title, _ in CHECKS if outcome(digest, name) != "PASS"]
     reasons += [f"{row['id']}: {proof(row, digest)}" for row in rows(standards) if proof(row, digest).startswith(("FAIL", "NOT RUN"))]
     reasons += standards["open"]["items"]
     return ("GO", []) if not reasons else ("NO GO", reasons)
+
+
+def remarks(result):
+    """Why a result is no full proof."""
+    smaller = [f"made with {argument}" for argument in result.get("with", [])]
+    dirty = ["made of a commit and changes to it"] if "changes" in result.get("commit", "") else []
+    return result.get("not_run", []) + smaller + dirty
 
 
 def proof(row, digest):

@@ -173,7 +173,7 @@ verify_base() {
 wal_archive() {
     [ $# -eq 3 ] || die "wal-archive needs PATH NAME DIR" \
         "archive_command = '/path/to/backup.sh wal-archive %p %f /backups'"
-    local path=$1 name=$2 wal=$3/wal copied=
+    local path=$1 name=$2 wal=$3/wal sum
     [[ $name =~ ^[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)$ ]] ||
         die "$name is no name of WAL"
     prepare "$3"
@@ -186,11 +186,11 @@ wal_archive() {
         cp "$path" "$wal/.$name.partial"
         sync "$wal/.$name.partial"
         mv "$wal/.$name.partial" "$wal/$name"
-        copied=yes
     fi
     exec 8>"$wal/.lock" && flock 8
-    # A piece that was moved away has left its checksum here: it is not that of the one that was copied now.
-    if [ -n "$copied" ] || ! grep -aqsx "[0-9a-f]\{64\}  $name" "$wal/SHA256SUMS"; then
+    # The whole line: a piece of the same name that was moved away may have left its own.
+    sum=$(cd "$wal" && sha256sum -- "$name")
+    if ! grep -aqsxF "$sum" "$wal/SHA256SUMS"; then
         rewrite_sums "$wal" '$2 "" != name ""' "$name" "$name"
     fi
     sync "$wal"

@@ -3,6 +3,7 @@
 # after it, how it ended. `make audit-report` reads these files.
 # Usage: scripts/keep.sh NAME 'SHELL COMMAND'
 set -uo pipefail
+[ $# -eq 2 ] || { echo "usage: keep.sh NAME 'SHELL COMMAND' (is there a single quote in ARGS?)" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 name=$1 command=$2 file=backend/results/$1.txt
 mkdir -p backend/results
@@ -17,6 +18,8 @@ memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
 {
     echo "# commit: $commit"
     echo "# date: $(date -u +%Y-%m-%dT%H:%MZ)"
+    # What make was given on its command line: a check that was made smaller proves less.
+    for argument in ARGS FOR PEOPLE; do [ -z "${!argument:-}" ] || echo "# with: $argument=${!argument}"; done
     echo "# machine: $(nproc) x ${model:-unknown processor}, $memory, $(uname -s) $(uname -m)"
 } >"$file"
 started=$SECONDS

@@ -400,6 +400,18 @@ sockets_seen=$(grep -c '"path":"/ws","status":503' "$work/proxy.log" || true)
 check "tokens of /ws in the proxy's log while the API is gone" "$tokens; other errors $errors, /ws with 503 $sockets_seen times" \
     eval '[ "$tokens" -eq 0 ] && [ -s "$work/token" ] && [ "$errors" -gt 0 ] && [ "$sockets_seen" -gt 0 ]'
 
+# -- mail by another provider ------------------------------------------------------------------------------------
+# Last: no mail leaves this machine, but the role that sends must start with these settings, and read these secrets.
+export TBG_SES_REGION=eu-central-1
+for name in resend_api_key ses_access_key ses_secret_key; do openssl rand -hex 16 >"$TBG_SECRETS_DIR/$name"; done
+for provider in resend ses; do
+    docker stack deploy --resolve-image never -c backend/docker-compose.prod.yml -c backend/deploy/standin.override.yml \
+        -c "backend/deploy/mail-$provider.yml" "$stack" >"$work/deploy.log" 2>&1 || cat "$work/deploy.log" >&2
+    sends_by() { healthy jobs | xargs -r docker inspect -f '{{json .Config.Env}}' | grep -q "TBG_EMAIL_PROVIDER=$provider"; }
+    wait_until 90 sends_by || true
+    check "the role that mails starts with mail-$provider.yml" "$(healthy jobs | wc -l) healthy" sends_by
+done
+
 {
     echo "Stack test of $(date -u +%FT%TZ), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
     echo "Docker $version, stand-in images of Debian packages, update delay $delay, health interval ${TBG_HEALTH_INTERVAL:-10s}"

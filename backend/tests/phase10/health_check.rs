@@ -12,6 +12,8 @@ use crate::support::tbg;
 
 /// A probe is right so soon after a change.
 const RIGHT_AFTER: Duration = Duration::from_secs(2);
+/// For a machine on which hundreds of tests run.
+const SLACK: Duration = Duration::from_millis(500);
 
 async fn json_of(program: &Program, path: &str) -> (u16, Value) {
     let (status, body) = program.get(path).await.unwrap();
@@ -69,15 +71,15 @@ async fn health_is_degraded_while_the_database_is_silent_and_good_again_afterwar
     wire.flow(true);
     let mended = Instant::now();
     program.wait_for("/health", 200).await;
+    let good_after = mended.elapsed();
     program.wait_for("/ready", 200).await;
 
     let checks = json!({"database": "unhealthy", "redis": "healthy"});
     assert_eq!(health, (503, json!({"status": "degraded", "checks": checks})));
     let checks = json!({"database": "error", "redis": "ok"});
     assert_eq!(ready, (503, json!({"status": "degraded", "checks": checks})));
-    // A silent server is given two seconds to answer, and an answer is remembered for one.
-    assert!(noticed < RIGHT_AFTER * 2, "{noticed:?}");
-    assert!(mended.elapsed() < RIGHT_AFTER * 2, "{:?}", mended.elapsed());
+    assert!(noticed < RIGHT_AFTER + SLACK, "{noticed:?}");
+    assert!(good_after < RIGHT_AFTER + SLACK, "{good_after:?}");
 }
 
 #[tokio::test]

@@ -227,8 +227,8 @@ impl LiveBus {
     }
 }
 
-/// Runs a pipeline of [`pipeline`] or [`add`]: which of its messages were published. A full Redis publishes and keeps
-/// nothing.
+/// Runs a pipeline of [`pipeline`] or [`add`]: which of its messages were published. A full Redis keeps nothing, and
+/// what is to be kept is then not published either.
 ///
 /// # Errors
 /// When Redis does not answer.

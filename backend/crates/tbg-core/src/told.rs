@@ -44,6 +44,11 @@ pub fn ingest_lags() -> u64 {
     INGEST_LAGS.load(Ordering::Relaxed)
 }
 
+/// Another process applies batches now: its lag counts.
+pub fn ingest_stands_by() {
+    INGEST_LAG.store(f64::NAN.to_bits(), Ordering::Relaxed);
+}
+
 /// Nothing comes and nothing waits: the lag of the last batch is over.
 pub fn ingest_caught_up() {
     INGEST_LAG.store(0.0_f64.to_bits(), Ordering::Relaxed);

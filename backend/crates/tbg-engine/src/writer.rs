@@ -141,6 +141,8 @@ impl Writer {
             }
             if !std::mem::replace(&mut is_said, true) {
                 tracing::info!("another process is the active writer: standing by");
+                metrics::gauge!(names::INGEST_LAG_SECONDS).set(0.0);
+                told::ingest_stands_by();
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),

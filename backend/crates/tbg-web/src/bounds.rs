@@ -1,6 +1,7 @@
 //! How large a request's head may be (contract `production.md` §4).
 
 use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::error::{ApiError, ErrorCode};
@@ -10,7 +11,7 @@ const MAX_URI_BYTES: usize = 8 * 1024;
 /// The largest sum of header names and values, in bytes.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-pub(crate) async fn check(request: Request, next: impl AsyncFnOnce(Request) -> Response) -> Response {
+pub(crate) async fn check(request: Request, next: Next) -> Response {
     let uri = request.uri();
     let uri_bytes = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
     if uri_bytes > MAX_URI_BYTES {
@@ -21,5 +22,5 @@ pub(crate) async fn check(request: Request, next: impl AsyncFnOnce(Request) -> R
     if header_bytes > MAX_HEADER_BYTES {
         return ApiError::new(ErrorCode::HeadersTooLarge, "Headers are too large").into_response();
     }
-    next(request).await
+    next.run(request).await
 }

@@ -5,11 +5,10 @@
 //! `/api/v1/auth` are counted before their credential is even looked at.
 //! Contract: `auth-users.md` §1.3, `production.md` §3.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use tbg_core::UserId;
@@ -35,64 +34,68 @@ pub(crate) struct FrontDoor {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-pub(crate) async fn pass(door: &FrontDoor, mut request: Request, next: Next) -> Response {
+/// Lets a request in, or refuses it; `counted` gets what the limiter decided, if it was asked.
+pub(crate) async fn pass(
+    door: &FrontDoor,
+    counted: &OnceLock<Decision>,
+    mut request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let ip = client_ip(request.extensions(), request.headers(), &door.trusted_proxies);
     let origin = origin_of(ip, request.headers());
     request.extensions_mut().insert(origin.clone());
     let path = request.uri().path();
     if EXEMPT.contains(&path) {
-        return next.run(request).await;
+        return next(request).await;
     }
-    let counted_first = if path.starts_with(AUTH_ROUTES) {
-        let decision = door.count(Tier::AuthEndpoint, Subject::Ip(ip)).await;
-        if !decision.allowed {
-            return refuse(decision);
-        }
-        Some(decision)
-    } else {
-        None
-    };
+    let is_auth_route = path.starts_with(AUTH_ROUTES);
+    if is_auth_route && let Err(refused) = door.count(counted, Tier::AuthEndpoint, Subject::Ip(ip)).await {
+        return refused;
+    }
     let credential = door.authenticator.identify(request.headers()).await;
-    let decision = match counted_first {
-        Some(decision) => decision,
-        None => {
-            let (tier, subject) = match &credential {
-                Credential::ApiKey(key) => (Tier::ApiKey, Subject::ApiKey(key.id)),
-                Credential::Token(claims) => match claims.sub.parse() {
-                    Ok(user) => (Tier::User, Subject::User(UserId(user))),
-                    Err(_) => (Tier::Unauth, Subject::Ip(ip)),
-                },
-                _ => (Tier::Unauth, Subject::Ip(ip)),
-            };
-            door.count(tier, subject).await
+    if !is_auth_route {
+        let (tier, subject) = match &credential {
+            Credential::ApiKey(key) => (Tier::ApiKey, Subject::ApiKey(key.id)),
+            Credential::Token(claims) => match claims.sub.parse() {
+                Ok(user) => (Tier::User, Subject::User(UserId(user))),
+                Err(_) => (Tier::Unauth, Subject::Ip(ip)),
+            },
+            _ => (Tier::Unauth, Subject::Ip(ip)),
+        };
+        if let Err(refused) = door.count(counted, tier, subject).await {
+            return refused;
         }
-    };
-    if !decision.allowed {
-        return refuse(decision);
     }
     let authenticator = Arc::clone(&door.authenticator);
     request.extensions_mut().insert(Presented { credential, authenticator, origin });
-    let mut response = next.run(request).await;
-    announce(response.headers_mut(), decision);
-    response
+    next(request).await
 }
 
 impl FrontDoor {
-    async fn count(&self, tier: Tier, subject: Subject) -> Decision {
-        self.limiter.decide(tier, &redis_key(tier, subject), self.limits.of(tier)).await
+    /// Counts the request and notes the decision in `counted`; what to answer if it is refused.
+    async fn count(
+        &self,
+        counted: &OnceLock<Decision>,
+        tier: Tier,
+        subject: Subject,
+    ) -> Result<(), Response> {
+        let decision = self.limiter.decide(tier, &redis_key(tier, subject), self.limits.of(tier)).await;
+        let _ = counted.set(decision);
+        if decision.allowed {
+            return Ok(());
+        }
+        let error = ApiError::new(ErrorCode::RateLimited, "Too many requests");
+        Err(error.retry_after(decision.retry_after_s.unwrap_or(1)).into_response())
     }
 }
 
-fn refuse(decision: Decision) -> Response {
-    let error = ApiError::new(ErrorCode::RateLimited, "Too many requests")
-        .retry_after(decision.retry_after_s.unwrap_or(1));
-    let mut response = error.into_response();
-    announce(response.headers_mut(), decision);
+/// Tells the limit on the answer to a request that was counted.
+pub(crate) fn tell_limit(mut response: Response, counted: Option<&Decision>) -> Response {
+    if let Some(decision) = counted {
+        let headers = response.headers_mut();
+        headers.insert(LIMIT, HeaderValue::from(decision.limit));
+        headers.insert(REMAINING, HeaderValue::from(decision.remaining));
+        headers.insert(RESET, HeaderValue::from(decision.reset_epoch_s));
+    }
     response
-}
-
-fn announce(headers: &mut HeaderMap, decision: Decision) {
-    headers.insert(LIMIT, HeaderValue::from(decision.limit));
-    headers.insert(REMAINING, HeaderValue::from(decision.remaining));
-    headers.insert(RESET, HeaderValue::from(decision.reset_epoch_s));
 }

@@ -7,9 +7,9 @@
 //! 4. error shape: writes the one error body for all that happens below;
 //! 5. panic catcher: below the shape, so that a panic in a layer gets the same body;
 //! 6. CORS: refusals and preflights are not counted against anybody;
-//! 7. size of the request's head;
+//! 7. what the limit says, on every answer that was counted;
 //! 8. patience: a request does not outlast a database that answers nobody;
-//! 9. front door: credential, rate limit;
+//! 9. front door: credential, rate limit; then the size of the request's head;
 //! 10. panic catcher again: an answer after a panic still tells the client its limit;
 //! 11. deadline: covers reading the body and the handler;
 //! 12. body limit.
@@ -17,8 +17,8 @@
 //! The class of a route is enforced by a layer of the route itself ([`crate::Routes`]).
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -78,10 +78,13 @@ async fn present(request: Request, next: Next) -> Response {
 /// 6 to 9, innermost first; one layer for the same reason.
 async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let gate = &*gate;
-    let passed = async move |request| front_door::pass(&gate.door, request, next).await;
+    let counted = OnceLock::new();
+    let counted = &counted;
+    let bounded = async move |request| bounds::check(request, next).await;
+    let passed = async move |request| front_door::pass(&gate.door, counted, request, bounded).await;
     let patient = async move |request| wait_with_the_database(&gate.probes, request, passed).await;
-    let bounded = async move |request| bounds::check(request, patient).await;
-    cors::check(&gate.origins, request, bounded).await
+    let told = async move |request| front_door::tell_limit(patient(request).await, counted.get());
+    cors::check(&gate.origins, request, told).await
 }
 
 /// A request that takes long goes on as long as the database answers others. When the network swallows what is sent

@@ -69,17 +69,19 @@ async fn a_network_that_swallows_packets_is_a_503_within_five_seconds_and_heals(
         let answer = reqwest::get(format!("{}/api/v1/lottery/stats", program.base)).await.unwrap();
         let retry =
             answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        (answer.status().as_u16(), retry, started.elapsed())
+        let told = answer.headers().contains_key("x-ratelimit-remaining");
+        (answer.status().as_u16(), retry, started.elapsed(), told)
     };
     assert_eq!(read().await.0, 200);
 
     wire.flow(false);
-    let (status, retry, took) = read().await;
+    let (status, retry, took, told) = read().await;
     wire.flow(true);
 
     assert_eq!(status, 503);
     assert!(retry.is_some_and(|seconds| seconds <= 5), "{retry:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(told, "it was counted, and says so");
     program.wait_for("/api/v1/lottery/stats", 200).await;
 }
 

@@ -217,12 +217,12 @@ async fn chart(
     Ok(Json(Chart::of(window, points)))
 }
 
-/// 1 to 128 characters of the pool's alphabet, not dots alone, which lead out of a path; all else names no worker.
+/// 1 to 128 characters of the pool's alphabet, but the two that lead elsewhere in a path; all else names no worker.
 fn worker_name(name: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     let Ok(Path(name)) = name else { return Err(no_such_worker()) };
     let fits = (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && name.bytes().any(|byte| byte != b'.');
+        && ![".", ".."].contains(&name.as_str());
     if fits { Ok(name) } else { Err(no_such_worker()) }
 }
 

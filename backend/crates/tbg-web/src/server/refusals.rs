@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::security_headers::SECURITY_HEADERS;
 
-/// How an answer of the library itself goes on after its first line. Ours have a request id there at least.
-const BARE: &[u8] = b"connection: close\r\ncontent-length: 0\r\n";
+/// How an answer of the library itself goes on after its first line (to HTTP/1.0 without the connection's end). Ours
+/// have a request id and other headers there.
+const BARE: [&[u8]; 2] = [b"connection: close\r\ncontent-length: 0\r\n", b"content-length: 0\r\ndate: "];
 
 /// A connection that replaces the library's own refusals.
 pub(crate) struct Refusals<S> {
@@ -86,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
 /// Whether the library begins an answer of its own here. One comparison for everything that is no error.
 fn is_bare(buf: &[u8]) -> bool {
     let is_refusal = buf.len() > 12 && buf.starts_with(b"HTTP/1.") && buf[8..10] == *b" 4";
-    is_refusal && rest_of(buf).is_some_and(|rest| rest.starts_with(BARE))
+    is_refusal && rest_of(buf).is_some_and(|rest| BARE.iter().any(|bare| rest.starts_with(bare)))
 }
 
 /// What comes after the first line.
@@ -100,7 +101,7 @@ fn in_our_shape(buf: &[u8]) -> Option<Vec<u8>> {
     }
     let head = std::str::from_utf8(buf).ok()?;
     let (first, rest) = head.split_once("\r\n")?;
-    let request_id = Uuid::now_v7();
+    let request_id = Uuid::new_v4();
     let body = format!(r#"{{"detail":"Bad request","code":"VALIDATION_ERROR","request_id":"{request_id}"}}"#);
     let mut answer = format!(
         "{first}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\nvary: origin\r\n\

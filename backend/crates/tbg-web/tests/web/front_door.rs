@@ -69,8 +69,10 @@ async fn every_answer_has_the_seven_security_headers_once() -> anyhow::Result<()
 #[tokio::test]
 async fn every_counted_answer_tells_the_limit() -> anyhow::Result<()> {
     let service = service(routes())?;
+    let long = format!("/open?{}", "x".repeat(9_000));
     for (path, told) in [
         ("/open", true),
+        (long.as_str(), true),
         ("/nothing", true),
         ("/private", true),
         ("/panics", true),
@@ -232,6 +234,7 @@ async fn too_large_a_head_is_refused() -> anyhow::Result<()> {
     assert_eq!((long.status.as_u16(), long.json()?["code"].as_str()), (414, Some("URI_TOO_LONG")));
     let large = ask(&service, "GET", "/open", &[("x-filler", &"x".repeat(17 * 1024))]).await?;
     assert_eq!((large.status.as_u16(), large.json()?["code"].as_str()), (431, Some("HEADERS_TOO_LARGE")));
+    assert!(large.headers.contains_key("x-ratelimit-limit"), "it is counted like all others");
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use tbg_tests::TestDb;
 pub struct Comparison {
     /// The index.
     pub name: &'static str,
+    /// Its own name and those of its parts, where the table has partitions.
+    pub parts: Vec<String>,
     /// What is asked.
     pub question: &'static str,
     /// The plan without it.
@@ -48,6 +50,12 @@ pub async fn compare(db: &TestDb) -> anyhow::Result<Vec<Comparison>> {
     let mut comparisons = Vec::new();
     for (name, question) in QUESTIONS {
         let mut conn = db.connect().await;
+        let parts = sqlx::query_scalar(
+            "SELECT $1::text UNION ALL SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass($1::text)",
+        )
+        .bind(name)
+        .fetch_all(&mut conn)
+        .await?;
         let mut without = conn.begin().await?;
         // sql-audit: allow(S1, S2) a name from the table above
         sqlx::query(AssertSqlSafe(format!("DROP INDEX {name}"))).execute(&mut *without).await?;
@@ -56,7 +64,7 @@ pub async fn compare(db: &TestDb) -> anyhow::Result<Vec<Comparison>> {
         without.rollback().await?;
         let _ = plan(&mut conn, question).await?;
         let after = plan(&mut conn, question).await?;
-        comparisons.push(Comparison { name, question, before, after });
+        comparisons.push(Comparison { name, parts, question, before, after });
     }
     Ok(comparisons)
 }

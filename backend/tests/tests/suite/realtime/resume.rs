@@ -144,7 +144,7 @@ async fn each_is_published_once_whatever_redis_knows_or_keeps() {
     app.bus.publish(&both).await;
     assert_eq!(types(socket.until_pong().await), ["xp_gained", "badge_earned"]);
 
-    // A full one publishes and keeps nothing: who publishes tells its own sockets what was not published.
+    // A full one refuses what is to be kept: who publishes tells its own sockets that.
     let mut local = app.bus.local();
     let mut limit = redis::cmd("CONFIG");
     limit.arg("SET").arg("maxmemory").arg(1).query_async::<()>(&mut app.redis.manager()).await.unwrap();
