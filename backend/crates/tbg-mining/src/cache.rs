@@ -9,13 +9,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
 use serde_json::Value;
 use tbg_core::UserId;
+use tbg_core::period::IsoWeek;
 use tbg_web::ApiError;
 use tokio::sync::OnceCell;
 
 use crate::Mining;
 use crate::routes::summary::Stats;
+use crate::store::summary as store;
 
 const CAPACITY: u64 = 50_000;
+/// The one that runs, and the one before while a request of it is on its way.
+const WEEKS: u64 = 2;
 
 /// Statistics with the two bodies that are answered from them.
 pub(crate) struct Kept {
@@ -40,16 +44,23 @@ type Slot = Arc<OnceCell<Arc<Kept>>>;
 pub(crate) struct StatsCache {
     ttl: Duration,
     slots: Cache<UserId, Slot>,
+    /// Everybody's bests by week, ascending: where one stands among them is looked up and not counted in the database.
+    bests: Cache<IsoWeek, Arc<OnceCell<Arc<[f64]>>>>,
 }
 
 impl StatsCache {
     pub(crate) fn new(ttl: Duration) -> Self {
         // An entry that was not computed here may be as old as the time to live when it comes in.
-        Self { ttl, slots: Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).build() }
+        Self {
+            ttl,
+            slots: Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).build(),
+            bests: Cache::builder().max_capacity(WEEKS).time_to_live(ttl).build(),
+        }
     }
 
     pub(crate) fn clear(&self) {
         self.slots.invalidate_all();
+        self.bests.invalidate_all();
     }
 }
 
@@ -67,6 +78,20 @@ pub(crate) async fn stats(mining: &Mining, user: UserId) -> Result<Arc<Kept>, Ap
     // It came from Redis and has aged since: whoever asks next starts anew.
     cache.slots.invalidate(&user);
     fetch(mining, user).await
+}
+
+/// Everybody's bests of the week of `now`, ascending; as old as the statistics may be.
+pub(crate) async fn bests_of_week(mining: &Mining, now: DateTime<Utc>) -> Result<Arc<[f64]>, ApiError> {
+    let cache = &mining.0.stats;
+    let read = async || -> Result<Arc<[f64]>, ApiError> {
+        let mut conn = mining.pool.acquire().await?;
+        Ok(store::bests_of_week(&mut conn, now).await?.into())
+    };
+    if cache.ttl.is_zero() {
+        return read().await;
+    }
+    let slot = cache.bests.get_with(IsoWeek::of(now), Arc::default);
+    slot.get_or_try_init(read).await.cloned()
 }
 
 fn is_fresh(mining: &Mining, computed_at: DateTime<Utc>) -> bool {

@@ -5,6 +5,7 @@ mod fold;
 pub mod histogram;
 pub mod live;
 mod notices;
+pub mod rank;
 pub mod rollups;
 pub mod window;
 

@@ -10,7 +10,8 @@ use tbg_tests::{at, share};
 fn budget(path: &str) -> (usize, usize) {
     match path {
         // Documented only: several answers in one.
-        "/api/v1/mining/dashboard" | "/api/v1/mining/difficulty" => (3, 3),
+        "/api/v1/mining/dashboard" => (4, 3),
+        "/api/v1/mining/difficulty" => (3, 3),
         // A ranking: size, score and rank, with the network in one pipeline.
         "/api/v1/lottery/current" => (2, 4),
         path if path.starts_with("/api/v1/games/weekly") => (2, 4),

@@ -18,6 +18,7 @@ use super::hashrate::sum;
 use super::shares::per_cent;
 use super::{round, workers};
 use crate::rules::live::LiveWorker;
+use crate::rules::rank::Rank;
 use crate::rules::window::{Window, change, next_retarget_blocks};
 use crate::store::{charts, summary as store};
 use crate::{Mining, cache};
@@ -75,12 +76,17 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// From live state and rollups: one statement, two with a Redis that knows no worker.
+    /// From live state and rollups: one statement, one more with a Redis that knows no worker, and one for everybody's
+    /// bests when those that are kept have aged.
     pub(crate) async fn compute(mining: &Mining, user: UserId) -> Result<Self, ApiError> {
         let now = mining.clock.now();
         let mut conn = mining.pool.acquire().await?;
         let standing = store::standing(&mut conn, user, now).await?;
         drop(conn);
+        let rank = match standing.best_week {
+            Some(best) => Some(Rank::among(&cache::bests_of_week(mining, now).await?, best)),
+            None => None,
+        };
         let (live, network) = match &standing.address {
             Some(address) => overview(mining, user, address).await?,
             None => (Vec::new(), mining.0.live.network().await.ok().flatten()),
@@ -113,10 +119,9 @@ impl Stats {
             hashrate_change_24h: change(hashrate_1h, standing.hashrate_before.unwrap_or(0.0)),
             shares_change_24h: change(standing.today_total as f64, standing.yesterday),
             best_diff_week,
-            weekly_rank: standing.best_week.map(|_| standing.above + 1),
-            weekly_percentile: standing
-                .best_week
-                .map(|_| per_cent(standing.below, standing.ranked))
+            weekly_rank: rank.map(|rank| rank.above + 1),
+            weekly_percentile: rank
+                .map(|rank| per_cent(rank.below, rank.total))
                 .filter(|percentile| *percentile > 0.0),
             network_difficulty,
             network_height,

@@ -40,7 +40,7 @@ pub(crate) async fn counts(
     Ok(row)
 }
 
-/// The counts of a user, their bests and where they stand, blocks, and what a change is measured against.
+/// The counts of a user, their bests, blocks, and what a change is measured against.
 pub(crate) struct Standing {
     /// The address that the user holds.
     pub address: Option<String>,
@@ -52,12 +52,6 @@ pub(crate) struct Standing {
     pub today_best: f64,
     pub best_week: Option<f64>,
     pub best_alltime: Option<f64>,
-    /// Strictly greater bests of this week.
-    pub above: i64,
-    /// Strictly smaller bests of this week.
-    pub below: i64,
-    /// All bests of this week.
-    pub ranked: i64,
     pub blocks: i64,
     /// Shares of yesterday until this time of the day.
     pub yesterday: f64,
@@ -92,10 +86,6 @@ pub(crate) async fn standing(
            ), mine AS (
                SELECT best_difficulty AS best FROM personal_bests
                WHERE user_id = $1 AND timeframe = 'week' AND period_key = $3
-           ), place AS (
-               SELECT count(*) FILTER (WHERE b.best_difficulty > mine.best) AS above,
-                      count(*) FILTER (WHERE b.best_difficulty < mine.best) AS below, count(*) AS ranked
-               FROM mine JOIN personal_bests b ON b.timeframe = 'week' AND b.period_key = $3
            ), network AS (
                SELECT difficulty, block_height FROM network_difficulty ORDER BY block_height DESC LIMIT 1
            )
@@ -104,7 +94,6 @@ pub(crate) async fn standing(
                   counts.today_rejected AS "today_rejected!", counts.today_best AS "today_best!",
                   (SELECT best FROM mine) AS best_week,
                   (SELECT best_difficulty FROM personal_bests WHERE user_id = $1 AND timeframe = 'alltime') AS best_alltime,
-                  place.above AS "above!", place.below AS "below!", place.ranked AS "ranked!",
                   (SELECT count(*) FROM blocks WHERE user_id = $1) AS "blocks!",
                   coalesce((SELECT sum(total * CASE WHEN bucket + INTERVAL '1 hour' > $5 THEN $6::FLOAT8 ELSE 1 END)
                             FROM hourly_shares WHERE btc_address = holder.address AND bucket >= $4 AND bucket < $5), 0) AS "yesterday!",
@@ -114,13 +103,28 @@ pub(crate) async fn standing(
                    ORDER BY abs(extract(epoch FROM time - $5)) LIMIT 1) AS hashrate_before,
                   (SELECT difficulty FROM network) AS network_difficulty,
                   (SELECT block_height FROM network) AS network_height
-           FROM place, counts, holder"#,
+           FROM counts, holder"#,
         user.0,
         now.date_naive(),
         IsoWeek::of(now).to_string(),
         yesterday,
         day_ago,
         part_of_hour(now)
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// The bests of everybody in the week of `now`, in ascending order.
+pub(crate) async fn bests_of_week(
+    conn: &mut PgConnection,
+    now: DateTime<Utc>,
+) -> Result<Vec<f64>, sqlx::Error> {
+    // One row of all, from the index that has them in this order.
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(array_agg(best_difficulty ORDER BY best_difficulty), '{}') AS "bests!"
+           FROM personal_bests WHERE timeframe = 'week' AND period_key = $1"#,
+        IsoWeek::of(now).to_string()
     )
     .fetch_one(conn)
     .await
