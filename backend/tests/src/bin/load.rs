@@ -38,9 +38,12 @@ struct Args {
     /// Players; each may ask 120 times a minute
     #[arg(long, default_value_t = 3_000)]
     people: u64,
-    /// Seconds
+    /// Seconds that are measured
     #[arg(long, default_value_t = 120)]
     seconds: u64,
+    /// Seconds before them in which the players come, one after the other
+    #[arg(long, default_value_t = 20)]
+    ramp: u64,
     /// Connections that the load may use
     #[arg(long, default_value_t = 256)]
     connections: u64,
@@ -49,6 +52,8 @@ struct Args {
     shares: u64,
 }
 
+/// A share difficulty above all that follow.
+const RECORD: u64 = 2_000_000_000;
 /// Slowest p95 that passes, in milliseconds.
 const BAR_MS: f64 = 200.0;
 /// Of the requests that are due, so many are sent at least: the load itself must keep up.
@@ -112,13 +117,17 @@ async fn main() -> anyhow::Result<ExitCode> {
     let people = all_sign_in(&client, &program.base, args.people).await?;
     let mix = mix(&client, &program.base).await?;
 
-    let mining =
-        tokio::spawn(mine(UnixDatagram::unbound()?, program.socket.clone(), people.clone(), args.shares));
+    let pool = UnixDatagram::unbound()?;
+    pool.connect(&program.socket)?;
+    pool.set_nonblocking(true)?;
+    begin(&db, &pool, &people).await;
+    let before = db.number("SELECT count(*) FROM shares").await;
+    let mining = tokio::spawn(mine(pool, people.clone(), args.shares));
     let started = Instant::now();
     let sheet = pour(&args, &client, &program.base, people, mix).await;
-    let elapsed = started.elapsed().as_secs_f64();
+    let elapsed = started.elapsed().as_secs_f64() - args.ramp as f64;
     mining.abort();
-    let mined = db.number("SELECT count(*) FROM shares").await;
+    let mined = db.number("SELECT count(*) FROM shares").await - before;
     Ok(report(&args, &sheet, elapsed, mined))
 }
 
@@ -161,7 +170,9 @@ async fn pour(
     mix: Arc<[&'static Entry]>,
 ) -> Sheet {
     let next = Arc::new(AtomicU64::new(0));
-    let total = args.rate * args.seconds;
+    // While the players come, each asks as often as later.
+    let (ramp, seconds) = (args.rate * args.ramp / 2, args.ramp as f64);
+    let total = ramp + args.rate * args.seconds;
     let start = Instant::now();
     let workers = (0..args.connections).map(|_| {
         let (client, base, people) = (client.clone(), base.to_owned(), Arc::clone(&people));
@@ -173,13 +184,25 @@ async fn pour(
                 if number >= total {
                     return sheet;
                 }
-                let due = start + Duration::from_nanos(number * 1_000_000_000 / rate);
+                let is_ramp = number < ramp;
+                let at = if is_ramp {
+                    (2.0 * seconds * number as f64 / rate as f64).sqrt()
+                } else {
+                    seconds + (number - ramp) as f64 / rate as f64
+                };
+                let due = start + Duration::from_secs_f64(at);
                 tokio::time::sleep_until(due.into()).await;
                 // Spread without a pattern, and the same in every run.
                 let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
                 let (_, method, paths, name) = mix[usize::try_from(spread).unwrap() % mix.len()];
                 let path = paths[usize::try_from(number / people.len() as u64).unwrap() % paths.len()];
-                let person = usize::try_from(number).unwrap() % people.len();
+                let everybody = people.len() as u64;
+                let there = if is_ramp {
+                    (everybody as f64 * at / seconds).ceil().max(1.0) as u64
+                } else {
+                    everybody
+                };
+                let person = usize::try_from(number % there).unwrap();
                 let request = client
                     .request(method.parse().expect("a method"), format!("{base}/api/v1/{path}"))
                     .bearer_auth(&people[person].access)
@@ -191,6 +214,9 @@ async fn pour(
                     }
                     Err(_) => 0,
                 };
+                if is_ramp {
+                    continue;
+                }
                 let seen = sheet.entry(name).or_default();
                 seen.times.push(due.elapsed().as_secs_f64() * 1_000.0);
                 if status != 200 {
@@ -199,7 +225,7 @@ async fn pour(
             }
         })
     });
-    let bar = ProgressBar::new(args.seconds);
+    let bar = ProgressBar::new(args.ramp + args.seconds);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} s").expect("a template"));
     let ticking = tokio::spawn({
         let bar = bar.clone();
@@ -225,23 +251,35 @@ async fn pour(
     sheet
 }
 
+/// Everybody's first share, which brings badges, notices and a record to all of them, and is behind them before the
+/// measurement: players have mined for a while. Nobody finds a better one later.
+async fn begin(db: &TestDb, pool: &UnixDatagram, people: &[Person]) {
+    for person in people {
+        while pool.send(share(&person.address, RECORD).as_bytes()).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let players = "SELECT count(*) FROM user_gamification WHERE total_shares > 0";
+    let untold = "SELECT count(*) FROM domain_outbox WHERE done_at IS NULL";
+    while db.number(players).await < people.len() as i64 || db.number(untold).await > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The players' shares, evenly over all of them. A socket that is full drops them, as a pool's would.
-async fn mine(pool: UnixDatagram, socket: std::path::PathBuf, people: Arc<[Person]>, rate: u64) {
-    pool.connect(socket).expect("the pool's socket");
-    pool.set_nonblocking(true).expect("a socket");
+async fn mine(pool: UnixDatagram, people: Arc<[Person]>, rate: u64) {
     let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / rate.max(1)));
     for number in 0..u64::MAX {
         tick.tick().await;
-        let now = SystemClock.now();
         let address = &people[usize::try_from(number).unwrap() % people.len()].address;
-        let event = format!(
-            r#"{{"region":"","event":"share_submitted","ts":{}.{:06},"source":"hosted","data":{{"user":"{address}","worker":"{address}.r","diff":512.0,"sdiff":{}.0,"accepted":true}}}}"#,
-            now.timestamp(),
-            now.timestamp_subsec_micros(),
-            512 + number * 7_919 % 100_000,
-        );
-        let _ = pool.send(event.as_bytes());
+        let _ = pool.send(share(address, 512 + number * 7_919 % 100_000).as_bytes());
     }
+}
+
+fn share(address: &str, difficulty: u64) -> String {
+    let now = SystemClock.now();
+    let ts = format!("{}.{:06}", now.timestamp(), now.timestamp_subsec_micros());
+    tbg_tests::share(address, "r", &ts, 512.0, difficulty as f64, true)
 }
 
 /// Value at a share of the sorted times.
@@ -275,7 +313,7 @@ fn report(args: &Args, sheet: &Sheet, elapsed: f64, mined: i64) -> ExitCode {
     }
     let (rate, due) = (requests / elapsed, args.rate as f64);
     // The game goes on meanwhile: what was sent to the pool's socket has arrived.
-    let is_mined = mined as f64 >= args.shares as f64 * elapsed * MINED_SHARE;
+    let is_mined = mined as f64 >= args.shares as f64 * (elapsed + args.ramp as f64) * MINED_SHARE;
     let good = p95 < BAR_MS && errors == 0 && rate >= due * SENT_SHARE && is_mined;
     println!(
         "{}: {requests} requests of {} players in {elapsed:.1} s, {rate:.0} a second of {due:.0} that were due, \
