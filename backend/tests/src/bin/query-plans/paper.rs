@@ -23,7 +23,7 @@ impl Paper {
              who have a year of weeks behind them, all in memory.\n\nHot is what took more than one hundredth of a \
              chapter's time by `pg_stat_statements`. The work of a chapter is done twice: the times are of the first \
              round, the plan is how the statement was run last in the second, by `auto_explain`, whose clock makes it \
-             slower. Bars of production.md §13: 5 ms in the mean for what a player waits for, 5 s for what a job does; ours for a statement of the writer, which is for all players of a batch, 20 ms.\n",
+             slower. Bars of production.md §13: 5 ms in the mean for what a player waits for, 5 s for what a job does or an administrator asks; ours for a statement of the writer, which is for all players of a batch, 20 ms.\n",
             args.events, args.users
         );
         Self { text, slow: Vec::new() }

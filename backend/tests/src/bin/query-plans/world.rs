@@ -52,26 +52,40 @@ pub fn batch(users: u32, size: u32, number: u32, now: DateTime<Utc>) -> Vec<Stri
         .collect()
 }
 
-/// Asks all reads of the document as `readers` players, then those of administrators once.
-pub async fn read_everything(app: &App, readers: i64) {
-    let first: i64 = app.db.number("SELECT min(id) FROM users WHERE btc_address LIKE 'bench%'").await;
-    let document = app.get("/openapi.json", None).await.ok();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        let class = item["get"]["x-auth-class"].as_str();
-        let Some(class) = class else { continue };
-        let path = filled(path);
+/// Asks all reads of the document that are for players, as `readers` of them.
+pub async fn read_as_players(app: &App, readers: i64) {
+    let first = first(app).await;
+    for (path, class) in reads(app).await.into_iter().filter(|(_, class)| class != "admin") {
         for reader in first..first + readers {
-            if class == "admin" {
-                tbg_identity::roles::grant_admin(&app.db.pool, UserId(first), true, tbg_tests::now())
-                    .await
-                    .expect("granted");
-            }
-            let asking = if class == "admin" { first } else { reader };
-            let token = app.token(asking);
+            let token = app.token(reader);
             let answer = app.get(&path, (class != "none").then_some(token.as_str())).await;
             assert!(answer.status < 500, "{path}: {}", answer.text);
         }
     }
+}
+
+/// Asks those that are for administrators.
+pub async fn read_as_administrator(app: &App) {
+    let first = first(app).await;
+    tbg_identity::roles::grant_admin(&app.db.pool, UserId(first), true, tbg_tests::now())
+        .await
+        .expect("granted");
+    for (path, _) in reads(app).await.into_iter().filter(|(_, class)| class == "admin") {
+        let answer = app.get(&path, Some(&app.token(first))).await;
+        assert!(answer.status < 500, "{path}: {}", answer.text);
+    }
+}
+
+async fn first(app: &App) -> i64 {
+    app.db.number("SELECT min(id) FROM users WHERE btc_address LIKE 'bench%'").await
+}
+
+/// Paths of all documented reads, and their classes.
+async fn reads(app: &App) -> Vec<(String, String)> {
+    let document = app.get("/openapi.json", None).await.ok();
+    let paths = document["paths"].as_object().expect("paths");
+    let class = |item: &serde_json::Value| item["get"]["x-auth-class"].as_str().map(str::to_owned);
+    paths.iter().filter_map(|(path, item)| Some((filled(path), class(item)?))).collect()
 }
 
 /// A path with parameters of things that are there.
