@@ -4,24 +4,13 @@ use reqwest::{Client, Method, Response};
 use tbg_tests::app::{claims, sign};
 use tbg_tests::people::{address_of, wallet};
 use tbg_tests::program::Program;
-use tbg_tests::{TestDb, TestRedis, now};
-
-/// As the contract writes them: a constant of the program would change with the program.
-const SEVEN: [(&str, &str); 7] = [
-    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("x-xss-protection", "0"),
-    ("referrer-policy", "strict-origin-when-cross-origin"),
-    ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
-    ("content-security-policy", "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'"),
-];
+use tbg_tests::{SEVEN_HEADERS, TestDb, TestRedis, now};
 
 #[track_caller]
 fn assert_secured(response: &Response, status: u16) {
     let place = response.url().path();
     assert_eq!(response.status().as_u16(), status, "{place}");
-    for (name, value) in SEVEN {
+    for (name, value) in SEVEN_HEADERS {
         let values: Vec<_> = response.headers().get_all(name).iter().collect();
         assert_eq!(values, [value], "{status} {place} {name}");
     }

@@ -34,6 +34,18 @@ const TEMPLATE: &str = "tbg_template";
 /// Serialises the making of the template across test processes ("tbgtempl").
 const TEMPLATE_LOCK: i64 = 0x7462_6774_656d_706c;
 
+/// The seven security headers as contract `production.md` §6 writes them: a constant of the program would change with the
+/// program.
+pub const SEVEN_HEADERS: [(&str, &str); 7] = [
+    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("x-xss-protection", "0"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
+    ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
+    ("content-security-policy", "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'"),
+];
+
 /// The server of this run.
 ///
 /// # Panics
