@@ -169,10 +169,9 @@ impl App {
     pub fn on(db: TestDb, redis: TestRedis, now: DateTime<Utc>, network: Network, limits: Limits) -> Self {
         let clock = MockClock::at(now);
         let wiring = Wiring { network, limits, ..Wiring::default() };
-        let wired = Self::build(&db, &redis, &clock, wiring);
+        let Wired { router, auth, bus, .. } = Self::build(&db, &redis, &clock, wiring);
         let live = LiveStore::new(redis.manager());
         let engine = Arc::new(crate::engine());
-        let Wired { router, auth, bus, .. } = wired;
         Self { db, redis, clock, router, auth, bus, live, engine }
     }
 
